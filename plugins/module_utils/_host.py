@@ -1,0 +1,342 @@
+# Copyright: hypervisor.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The host, and the only place that touches it."""
+
+from __future__ import annotations
+
+import errno
+import grp
+import json
+import os
+import pwd
+import select
+import signal
+import stat
+import subprocess
+import time
+import typing as t
+from dataclasses import dataclass
+
+READ_LIMIT = 16 * 1024 * 1024
+COMMAND_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class HardeningError(Exception):
+    """A refusal or a failure: what, where, why, and what to do about it.
+
+    ``facts`` go into the module's result beside the message; no secret may be among them.
+    """
+
+    def __init__(self, message: str, **facts: t.Any) -> None:
+        super().__init__(message)
+        self.facts = facts
+
+
+class HostError(HardeningError):
+    """The system refused what was asked of it."""
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A command that ran to its end. Undecodable bytes of its output are surrogates."""
+
+    argv: tuple[str, ...]
+    rc: int
+    out: str
+    err: str
+
+
+class Host:
+    """One Linux host, as root sees it.
+
+    ``root`` puts every path below another directory, a tree of fixtures or a chroot; commands then run chrooted.
+    Readers raise OSError, so that callers can tell ENOENT from EACCES; everything else raises HostError.
+    """
+
+    def __init__(self, root: str = "/") -> None:
+        self.root = root.rstrip("/")
+
+    def path(self, path: str) -> str:
+        return self.root + path
+
+    def read(self, path: str, limit: int = READ_LIMIT) -> bytes:
+        """The bytes of a regular file (those of /proc and /sys count as such), at most ``limit``.
+
+        Never blocks: a FIFO or a device in the file's place is OSError EINVAL, a longer file OSError EFBIG.
+        """
+        fd = os.open(self.path(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(fd, "rb", buffering=0) as stream:
+            mode = os.fstat(fd).st_mode
+            if not stat.S_ISREG(mode):
+                number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+                raise OSError(number, os.strerror(number), path)
+            parts: list[bytes] = []
+            left = limit + 1
+            while left > 0:
+                part = stream.read(min(left, 1 << 20))
+                if not part:
+                    return b"".join(parts)
+                parts.append(part)
+                left -= len(part)
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
+
+    def text(self, path: str) -> str:
+        """A file as text; bytes that are not UTF-8 become surrogates, which the runner replaces in results."""
+        return self.read(path).decode("utf-8", "surrogateescape")
+
+    def read_optional(self, path: str) -> bytes | None:
+        """As ``read``; None where there is no such file."""
+        try:
+            return self.read(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def text_optional(self, path: str) -> str | None:
+        """As ``text``; None where there is no such file."""
+        data = self.read_optional(path)
+        return None if data is None else data.decode("utf-8", "surrogateescape")
+
+    def exists(self, path: str) -> bool:
+        return os.path.exists(self.path(path))
+
+    def list(self, path: str) -> list[str]:
+        """The names in a directory, sorted; none where there is no such directory."""
+        try:
+            return sorted(os.listdir(self.path(path)))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def stat(self, path: str, *, follow: bool = True) -> os.stat_result:
+        return os.stat(self.path(path), follow_symlinks=follow)
+
+    def stat_optional(self, path: str, *, follow: bool = True) -> os.stat_result | None:
+        """As ``stat``; None where there is nothing."""
+        try:
+            return self.stat(path, follow=follow)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def attributes(self, path: str) -> dict[str, bytes]:
+        """Extended attributes of a file; see ``_atomic.attributes``."""
+        from ._atomic import attributes
+
+        return attributes(self.path(path))
+
+    def readlink(self, path: str) -> str:
+        return os.readlink(self.path(path))
+
+    def filesystem(self, path: str) -> int:
+        """The f_type of the file system that holds ``path`` (statfs(2); linux/magic.h has the numbers)."""
+        from ._syscalls import statfs_type
+
+        return statfs_type(self.path(path))
+
+    def uid(self, name: str) -> int | None:
+        """The uid of a user name, None where the host does not know it."""
+        if self.root:
+            return self._number("/etc/passwd", name)
+        try:
+            return pwd.getpwnam(name).pw_uid
+        except KeyError:
+            return None
+
+    def gid(self, name: str) -> int | None:
+        """The gid of a group name, None where the host does not know it."""
+        if self.root:
+            return self._number("/etc/group", name)
+        try:
+            return grp.getgrnam(name).gr_gid
+        except KeyError:
+            return None
+
+    def _number(self, table: str, name: str) -> int | None:
+        for line in (self.text_optional(table) or "").splitlines():
+            fields = line.split(":")
+            if fields[0] == name and len(fields) > 2:
+                return int(fields[2])
+        return None
+
+    def has_command(self, name: str) -> bool:
+        return any(os.access(self.path(os.path.join(part, name)), os.X_OK) for part in COMMAND_PATH.split(":"))
+
+    def run(self, argv: t.Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0) -> Completed:
+        """Run a command in the C locale with a clean environment, to its end.
+
+        :param timeout: seconds, after which its whole session is killed and HostError raised.
+        :raises HostError: not installed, or not done in time. A non-zero exit is the caller's to judge.
+        """
+        command = ["chroot", self.root, *argv] if self.root else list(argv)
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd="/",
+                env={"PATH": COMMAND_PATH, "LC_ALL": "C", "HOME": "/root"},
+                start_new_session=True,
+            )
+        except FileNotFoundError:
+            raise HostError(f"The command {argv[0]} is not installed on this host.") from None
+        try:
+            out, err = process.communicate(stdin, timeout)
+        except BaseException as error:
+            _kill_session(process.pid)
+            process.communicate()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise HostError(f"{' '.join(argv)} gave no answer within {timeout:g} seconds and was killed.") from None
+            raise
+        decoded = [part.decode("utf-8", "surrogateescape") for part in (out, err)]
+        return Completed(tuple(argv), process.returncode, *decoded)
+
+    def in_child(self, function: t.Callable[[], t.Any], *, timeout: float = 10.0) -> t.Any:
+        """Call ``function`` in a forked child and return what it returned (JSON types only).
+
+        For what must not touch this process (namespaces, another user) or may never come back (libvirt's client hangs
+        for ever on a stopped daemon). A HardeningError or OSError of the child is raised here again.
+
+        :param timeout: seconds, after which the child's whole session is killed and HostError raised. A command that
+            ``function`` runs has a session of its own: give it a shorter limit.
+        """
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.setsid()
+            os._exit(_answer(writer, function))
+        os.close(writer)
+        try:
+            answer = _read_until(reader, time.monotonic() + timeout)
+        finally:
+            os.close(reader)
+            _kill_session(pid)
+            os.waitpid(pid, 0)
+        if answer is None:
+            raise HostError(f"No answer within {timeout:g} seconds; the attempt was ended.")
+        if not answer:
+            raise HostError("A child process ended without an answer.")
+        kind, value = json.loads(answer)
+        if kind == "oserror":
+            raise OSError(*value)
+        if kind == "refused":
+            raise HostError(value[0], **value[1])
+        return value
+
+    def in_mount_namespace(self, pid: int, function: t.Callable[[], t.Any]) -> t.Any:
+        """``in_child``, inside the mount namespace of process ``pid`` (setns(2))."""
+        from ._syscalls import CLONE_NEWNS, setns
+
+        def inside() -> t.Any:
+            fd = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+            setns(fd, CLONE_NEWNS)
+            return function()
+
+        return self.in_child(inside)
+
+    def check_writable(self, path: str, *, unsafe_writes: bool = False) -> None:
+        """Raise HostError where ``write`` would refuse. Changes nothing."""
+        from ._atomic import destination
+
+        destination(self.root, path, unsafe_writes)
+
+    def write(
+        self, path: str, data: bytes, *, expected: bytes | None = None, mode: int = 0o600, unsafe_writes: bool = False
+    ) -> None:
+        """Replace a file whole, or not at all; see ``_atomic.write``."""
+        from ._atomic import write
+
+        write(self.root, path, data, expected=expected, mode=mode, unsafe_writes=unsafe_writes)
+
+    def remove(self, path: str) -> None:
+        """Remove a file and make that durable; nothing happens where there is none."""
+        from ._atomic import sync_directory
+
+        try:
+            os.unlink(self.path(path))
+        except FileNotFoundError:
+            return
+        sync_directory(os.path.dirname(self.path(path)))
+
+    def make_directory(self, path: str, mode: int) -> None:
+        """Make a directory, and its missing parents (0755), exactly with ``mode``; an existing one is left alone."""
+        full = self.path(path)
+        if os.path.isdir(full):
+            return
+        if not os.path.isdir(os.path.dirname(full)):
+            self.make_directory(os.path.dirname(path), 0o755)
+        try:
+            os.mkdir(full, 0o700)
+        except FileExistsError:
+            return
+        os.chmod(full, mode)
+
+    def remove_directory(self, path: str) -> None:
+        """Remove an empty directory."""
+        os.rmdir(self.path(path))
+
+    def set_owner(self, path: str, uid: int, gid: int, mode: int) -> None:
+        """Give a file or directory owner, group (-1 = as it is) and permission bits; never through a symlink."""
+        fd = os.open(self.path(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            os.fchown(fd, uid, gid)
+            os.fchmod(fd, mode)
+        finally:
+            os.close(fd)
+
+    def write_kernel(self, path: str, value: str) -> None:
+        """Write a running value under /proc or /sys, in one write(2), as the kernel wants it."""
+        fd = os.open(self.path(path), os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, value.encode())
+        finally:
+            os.close(fd)
+
+    def mount(self, source: str, target: str, fstype: str, flags: int, options: str = "") -> None:
+        """mount(2) in the mount namespace of PID 1: what the host sees, whatever this process lives in."""
+        from ._syscalls import mount
+
+        self.in_mount_namespace(1, lambda: mount(source, self.path(target), fstype, flags, options))
+
+    def unmount(self, target: str) -> None:
+        """umount2(2) without flags in the mount namespace of PID 1: a busy mount is OSError EBUSY."""
+        from ._syscalls import umount
+
+        self.in_mount_namespace(1, lambda: umount(self.path(target), 0))
+
+
+def _answer(writer: int, function: t.Callable[[], t.Any]) -> int:
+    """In the child: call, and write ["ok" | "refused" | "oserror", value] as JSON. The exit status."""
+    try:
+        answer = ["ok", function()]
+    except HardeningError as error:
+        answer = ["refused", [str(error), error.facts]]
+    except OSError as error:
+        answer = ["oserror", [error.errno, error.strerror, error.filename]]
+    except BaseException as error:  # the child must not unwind into the parent's code
+        answer = ["refused", [f"{type(error).__name__}: {error}", {}]]
+    try:
+        with open(writer, "wb") as stream:
+            stream.write(json.dumps(answer).encode())
+    except OSError:
+        return 1
+    return 0
+
+
+def _read_until(fd: int, deadline: float) -> bytes | None:
+    """All that comes until the other end closes; None when the monotonic ``deadline`` passes first."""
+    parts: list[bytes] = []
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([fd], [], [], left)[0]:
+            return None
+        part = os.read(fd, 1 << 16)
+        if not part:
+            return b"".join(parts)
+        parts.append(part)
+
+
+def _kill_session(leader: int) -> None:
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass

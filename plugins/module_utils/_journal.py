@@ -1,0 +1,161 @@
+# Copyright: hypervisor.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What was there before: each change's former state, kept on the host before the change is made."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import stat
+import time
+import typing as t
+from dataclasses import dataclass
+
+from ._host import HardeningError, Host
+
+VERSION = "0.1.0"
+DIRECTORY = "/var/lib/hypervisor-hardening/journal"
+_LOADED = "loaded.json"
+
+
+class JournalError(HardeningError):
+    """The journal cannot be read."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One change, as it was recorded before it was made.
+
+    ``kind`` is ``file`` (before: None or mode, uid, gid, xattrs, content) or ``value`` (a running value of the kernel).
+    ``after`` is the sha256 of the file's new content, or the new value: what drift is measured against.
+    """
+
+    name: str
+    time: str
+    version: str
+    by: str
+    kind: str
+    target: str
+    before: t.Any
+    after: t.Any
+
+    def content(self) -> bytes | None:
+        """The former bytes of a file, None where there was none."""
+        return None if self.before is None else base64.b64decode(self.before["content"])
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The last meaning of a file that a daemon is proven to have loaded.
+
+    ``since`` is the time (seconds since the epoch) from which on that very meaning is in force;
+    ``entry`` the last journal entry that this proof covers ("" for none).
+    """
+
+    digest: str
+    since: float
+    entry: str
+
+
+class Journal:
+    """The journal of one host. ``by`` names the module that makes the changes."""
+
+    def __init__(self, host: Host, by: str) -> None:
+        self._host = host
+        self._by = by
+
+    def record_file(self, path: str, after: bytes | None) -> Entry:
+        """Keep a file's bytes, owner, mode and extended attributes before ``after`` replaces (None: removes) it."""
+        digest = None if after is None else hashlib.sha256(after).hexdigest()
+        return self._record("file", path, self._file(path), digest)
+
+    def record_value(self, target: str, before: t.Any, after: t.Any) -> Entry:
+        """Keep a running value (JSON types) before it is changed."""
+        return self._record("value", target, before, after)
+
+    def entries(self) -> list[Entry]:
+        """All entries, oldest first."""
+        return [self._read(name) for name in self._names()]
+
+    def unproven(self, path: str) -> Entry | None:
+        """The first change of a file that no daemon is proven to have loaded: its former bytes are the good ones."""
+        proof = self.loaded(path)
+        for name in self._names():
+            if proof is None or name > proof.entry:
+                entry = self._read(name)
+                if entry.kind == "file" and entry.target == path:
+                    return entry
+        return None
+
+    def restore(self, entry: Entry) -> None:
+        """Put a file's former bytes back, or remove a file that did not exist. This, too, is recorded first."""
+        content = entry.content()
+        self.record_file(entry.target, content)
+        if content is None:
+            self._host.remove(entry.target)
+        else:
+            self._host.write(entry.target, content, mode=entry.before["mode"])
+
+    def loaded(self, path: str) -> Loaded | None:
+        """What a daemon is proven to have loaded of a file, None before the first proof."""
+        known = self._marks().get(path)
+        return Loaded(**known) if known else None
+
+    def mark_loaded(self, path: str, digest: str) -> None:
+        """Remember that a daemon runs, and answers, with this meaning of a file."""
+        marks = self._marks()
+        former = marks.get(path)
+        since = former["since"] if former and former["digest"] == digest else time.time()
+        mark = {"digest": digest, "since": since, "entry": max(self._names(), default="")}
+        if mark != former:
+            self._write(_LOADED, {**marks, path: mark})
+
+    def _record(self, kind: str, target: str, before: t.Any, after: t.Any) -> Entry:
+        now = time.time_ns()
+        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now // 10**9))
+        name = f"{stamp}.{now % 10**9:09d}-{os.getpid()}.json"
+        entry = Entry(name, f"{stamp}Z", VERSION, self._by, kind, target, before, after)
+        self._write(name, {key: value for key, value in vars(entry).items() if key != "name"})
+        return entry
+
+    def _file(self, path: str) -> t.Any:
+        status = self._host.stat_optional(path)
+        if status is None:
+            return None
+        return {
+            "mode": stat.S_IMODE(status.st_mode),
+            "uid": status.st_uid,
+            "gid": status.st_gid,
+            "xattrs": {name: _base64(value) for name, value in self._host.attributes(path).items()},
+            "content": _base64(self._host.read(path)),
+        }
+
+    def _names(self) -> list[str]:
+        return [name for name in self._host.list(DIRECTORY) if name[0].isdigit() and name.endswith(".json")]
+
+    def _read(self, name: str) -> Entry:
+        path = f"{DIRECTORY}/{name}"
+        try:
+            return Entry(name=name, **json.loads(self._host.read(path)))
+        except (ValueError, TypeError) as error:
+            raise JournalError(f"{path} is not an entry of this journal ({error}). Move it away and run again.") from None
+
+    def _marks(self) -> dict[str, t.Any]:
+        path = f"{DIRECTORY}/{_LOADED}"
+        data = self._host.read_optional(path)
+        try:
+            return t.cast("dict[str, t.Any]", json.loads(data)) if data else {}
+        except ValueError as error:
+            raise JournalError(f"{path} cannot be read ({error}). Move it away and run again.") from None
+
+    def _write(self, name: str, content: t.Any) -> None:
+        self._host.make_directory(os.path.dirname(DIRECTORY), 0o700)
+        self._host.make_directory(DIRECTORY, 0o700)
+        self._host.write(f"{DIRECTORY}/{name}", json.dumps(content, sort_keys=True).encode())
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
