@@ -1,0 +1,166 @@
+# Copyright: hypervisor.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from ansible_collections.hypervisor.hardening.plugins.module_utils._host import HardeningError, Host, HostError
+
+# linux/magic.h
+PROC_SUPER_MAGIC = 0x9FA0
+SYSFS_MAGIC = 0x62656572
+
+
+def test_reads_files_of_proc() -> None:
+    assert Host().text("/proc/self/comm").strip() == Path("/proc/self/comm").read_text().strip()
+
+
+def test_read_below_a_root(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/name").write_bytes(b"fixture \xff")
+    host = Host(str(tmp_path))
+    assert host.text("/etc/name").encode("utf-8", "surrogateescape") == b"fixture \xff"
+    assert host.read_optional("/etc/none") is None
+    assert host.read_optional("/etc/name/none") is None
+    assert host.list("/etc") == ["name"]
+    assert host.list("/none") == []
+
+
+def test_read_is_bounded(tmp_path: Path) -> None:
+    (tmp_path / "big").write_bytes(b"x" * 11)
+    assert Host().read(str(tmp_path / "big"), limit=11) == b"x" * 11
+    with pytest.raises(OSError) as refused:
+        Host().read(str(tmp_path / "big"), limit=10)
+    assert refused.value.errno == errno.EFBIG
+
+
+def test_read_never_blocks_on_a_fifo(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(OSError) as refused:
+        Host().read(str(tmp_path / "fifo"))
+    assert refused.value.errno == errno.EINVAL
+
+
+def test_filesystem_type_is_the_kernels_number() -> None:
+    assert Host().filesystem("/proc") == PROC_SUPER_MAGIC
+    assert Host().filesystem("/sys") == SYSFS_MAGIC
+
+
+def test_users_of_this_host() -> None:
+    assert Host().uid("root") == 0
+    assert Host().gid("root") == 0
+    assert Host().uid("no-such-user") is None
+    assert Host().gid("no-such-group") is None
+
+
+def test_users_below_a_root(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\nlibvirt-qemu:x:64055:64055::/:/bin/false\n")
+    (tmp_path / "etc/group").write_text("kvm:x:104:\n")
+    host = Host(str(tmp_path))
+    assert (host.uid("libvirt-qemu"), host.gid("kvm"), host.uid("kvm")) == (64055, 104, None)
+
+
+def test_run_has_a_clean_environment_and_the_c_locale(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    monkeypatch.setenv("LD_PRELOAD", "")
+    lines = Host().run(["env"]).out.splitlines()
+    assert "LC_ALL=C" in lines
+    assert {line.split("=")[0] for line in lines} == {"LC_ALL", "PATH", "HOME"}
+
+
+def test_run_passes_arguments_literally_and_input() -> None:
+    assert Host().run(["printf", "%s", "$(id) `id` ; *"]).out == "$(id) `id` ; *"
+    assert Host().run(["cat"], stdin=b"text").out == "text"
+    assert Host().run(["sh", "-c", "echo no >&2; exit 3"]).rc == 3
+
+
+def test_run_names_a_missing_command() -> None:
+    with pytest.raises(HostError, match="no-such-command is not installed"):
+        Host().run(["no-such-command"])
+
+
+def test_run_kills_the_whole_session_when_time_is_up() -> None:
+    start = time.monotonic()
+    with pytest.raises(HostError, match=r"sleep 71.* within 0.2 seconds"):
+        Host().run(["sh", "-c", "sleep 71 & sleep 71"], timeout=0.2)
+    assert time.monotonic() - start < 5
+    left = [pid for pid in os.listdir("/proc") if pid.isdigit() and _arguments(pid) == [b"sleep", b"71"]]
+    assert left == []
+
+
+def _arguments(pid: str) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+    except OSError:
+        return []
+
+
+def test_child_answers() -> None:
+    assert Host().in_child(lambda: {"pid": os.getpid()})["pid"] != os.getpid()
+    assert Host().in_child(lambda: "x" * 10**6) == "x" * 10**6
+
+
+def test_child_raises_here() -> None:
+    def refuse() -> None:
+        raise HardeningError("No.", key="user")
+
+    def missing() -> None:
+        os.stat("/no/such/file")
+
+    with pytest.raises(HardeningError, match="No.") as refused:
+        Host().in_child(refuse)
+    assert refused.value.facts == {"key": "user"}
+    with pytest.raises(FileNotFoundError) as absent:
+        Host().in_child(missing)
+    assert absent.value.filename == "/no/such/file"
+    with pytest.raises(HostError, match="ZeroDivisionError"):
+        Host().in_child(lambda: 1 // 0)
+
+
+def test_child_that_never_answers_is_ended() -> None:
+    start = time.monotonic()
+    with pytest.raises(HostError, match="No answer within 0.2 seconds"):
+        Host().in_child(lambda: time.sleep(60), timeout=0.2)
+    assert time.monotonic() - start < 5
+
+
+def test_child_that_dies_is_told() -> None:
+    with pytest.raises(HostError, match="without an answer"):
+        Host().in_child(lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def test_make_directory_has_exactly_the_mode(tmp_path: Path) -> None:
+    old = os.umask(0o077)
+    try:
+        Host(str(tmp_path)).make_directory("/var/lib/x", 0o700)
+        Host(str(tmp_path)).make_directory("/srv/y", 0o1777)
+    finally:
+        os.umask(old)
+    assert os.stat(tmp_path / "var").st_mode & 0o7777 == 0o755
+    assert os.stat(tmp_path / "var/lib/x").st_mode & 0o7777 == 0o700
+    assert os.stat(tmp_path / "srv/y").st_mode & 0o7777 == 0o1777
+
+
+def test_remove_is_content_with_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    Host(str(tmp_path)).remove("/file")
+    Host(str(tmp_path)).remove("/file")
+    assert not (tmp_path / "file").exists()
+
+
+def test_set_owner_does_not_follow_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").write_text("")
+    (tmp_path / "link").symlink_to("real")
+    host = Host(str(tmp_path))
+    host.set_owner("/real", 12, 34, 0o640)
+    status = os.stat(tmp_path / "real")
+    assert (status.st_uid, status.st_gid, status.st_mode & 0o7777) == (12, 34, 0o640)
+    with pytest.raises(OSError):
+        host.set_owner("/link", 0, 0, 0o600)
