@@ -1,0 +1,89 @@
+# What there is to do: `make`. Every stage runs alone, too: `make units`.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+# Tools write into ~/.ansible and ~/.cache: give them a home of their own.
+USER_HOME := $(HOME)
+export HOME := $(CURDIR)/.cache/home
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.collections
+export LC_ALL := C.UTF-8
+
+STAGE := tests/tools/stage
+FAST := lint types docs-lint sanity units units-py39
+COLLECTION := .collections/ansible_collections/hypervisor/hardening
+ON_TARGETS := $(addprefix $(COLLECTION)/,$(wildcard plugins/modules plugins/module_utils))
+ON_CONTROLLER := $(addprefix $(COLLECTION)/,$(filter-out plugins/modules plugins/module_utils,$(wildcard plugins/*)))
+
+.PHONY: help demo test test-fast test-real test-all benchmark docs build venv collection forget clean $(FAST)
+
+help: ## this list
+	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/  \1\t\2/p' Makefile | expand -t 16
+
+demo: collection ## harden a disposable hypervisor and watch it being proven
+	@python tests/demo
+
+test: forget test-fast test-real ## the fast tier, then the real one: what has to pass
+	@$(STAGE) --summary
+
+test-fast: $(FAST) ## style, types, documents, sanity and units
+
+test-real: collection ## real libvirt in disposable hypervisors
+	@$(STAGE) $@ 'pytest tests/integration -m "not full"'
+
+test-all: forget test-fast collection ## everything, the slow releases and machines included
+	@$(STAGE) $@ 'pytest tests/integration'
+	@$(STAGE) --summary
+
+lint: collection ## ruff, yamllint, shellcheck, ansible-lint
+	@tests/tools/packages shellcheck
+	@$(STAGE) $@ \
+	  'ruff check --quiet .' \
+	  'ruff format --check --quiet .' \
+	  'yamllint --strict .' \
+	  'shellcheck .ci/run $$(grep -rlE "^#!.*\b(ba)?sh$$" tests roles extensions 2>/dev/null)' \
+	  'ansible-lint --quiet'
+
+types: collection ## mypy --strict: Python 3.9 for what runs on targets, 3.11 for the rest
+	@$(STAGE) $@ \
+	  'mypy --python-version 3.9 $(ON_TARGETS)' \
+	  'mypy --python-version 3.11 $(ON_CONTROLLER) tests'
+
+docs-lint: collection ## the documentation of plugins and roles, and the changelog
+	@$(STAGE) $@ \
+	  'antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs=all $(COLLECTION)' \
+	  'antsibull-changelog lint'
+
+sanity: collection ## ansible-test sanity
+	@$(STAGE) $@ tests/tools/sanity
+
+units: collection ## ansible-test units
+	@$(STAGE) $@ tests/tools/units
+
+units-py39: collection ## the units of what runs on targets, under Python 3.9
+	@$(STAGE) $@ tests/tools/units-py39
+
+benchmark: collection ## ratios, measured side by side
+	@$(STAGE) $@ 'python tests/benchmark'
+
+docs: collection ## the site, in docs/_build/html
+	@$(STAGE) $@ tests/tools/docs
+
+build: venv ## the collection's artifact, in build/
+	@ansible-galaxy collection build --force --output-path build
+
+# Set-up, made once; the targets above call it.
+venv:
+	@HOME=$(USER_HOME) tests/tools/venv
+
+collection: venv
+	@tests/tools/farm
+
+forget:
+	@$(STAGE) --begin
+
+clean: ## remove the tools, the caches and the images of the disposable hypervisors
+	rm -rf .venv .cache .collections .ansible build docs/_build
