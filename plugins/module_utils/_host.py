@@ -37,6 +37,18 @@ class HostError(HardeningError):
     """The system refused what was asked of it."""
 
 
+class MissingLibrary(HardeningError):
+    """A Python library that this interpreter does not have; the runner starts over under one that does.
+
+    To be raised before anything is changed. ``package`` is what the operator installs where no interpreter has it.
+    """
+
+    def __init__(self, library: str, *, package: str) -> None:
+        super().__init__(f"The Python library {library} is missing: install the package {package}.")
+        self.library = library
+        self.package = package
+
+
 @dataclass(frozen=True)
 class Completed:
     """A command that ran to its end. Undecodable bytes of its output are surrogates."""

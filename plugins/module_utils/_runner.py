@@ -11,7 +11,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
-from ._host import HardeningError, Host
+from ._host import HardeningError, Host, MissingLibrary
 from ._journal import Journal
 
 SYSTEM_INTERPRETERS = ("/usr/bin/python3", "/usr/libexec/platform-python")
@@ -96,7 +96,9 @@ def show(module: AnsibleModule, gather: t.Callable[[Host], dict[str, t.Any]]) ->
 
 
 def fail(module: AnsibleModule, error: Exception, *, changed: bool = False) -> t.NoReturn:
-    """Leave through fail_json, with the facts that a HardeningError carries."""
+    """Leave through fail_json, with the facts that a HardeningError carries; start over for a MissingLibrary."""
+    if isinstance(error, MissingLibrary):
+        require(module, error.library, package=error.package)
     if isinstance(error, HardeningError):
         module.fail_json(msg=clean(str(error)), changed=changed, **clean(error.facts))
     if isinstance(error, OSError):
