@@ -52,12 +52,15 @@ class Loaded:
     """The last meaning of a file that a daemon is proven to have loaded.
 
     ``since`` is the time (seconds since the epoch) from which on that very meaning is in force;
-    ``entry`` the last journal entry that this proof covers ("" for none).
+    ``entry`` the last journal entry that this proof covers ("" for none); ``process`` the daemon that had loaded it
+    (``_proc.Process.identity``, "" for none); ``ctime`` the file's change time then (nanoseconds, 0 for no file).
     """
 
     digest: str
     since: float
     entry: str
+    process: str = ""
+    ctime: int = 0
 
 
 class Journal:
@@ -104,12 +107,19 @@ class Journal:
         known = self._marks().get(path)
         return Loaded(**known) if known else None
 
-    def mark_loaded(self, path: str, digest: str) -> None:
-        """Remember that a daemon runs, and answers, with this meaning of a file."""
+    def mark_loaded(
+        self, path: str, digest: str, *, since: float | None = None, process: str = "", ctime: int = 0
+    ) -> None:
+        """Remember that a daemon runs, and answers, with this meaning of a file; see ``Loaded``.
+
+        :param since: None: since the first proof of this meaning, which is now if the last proof was of another one.
+        """
         marks = self._marks()
         former = marks.get(path)
-        since = former["since"] if former and former["digest"] == digest else time.time()
-        mark = {"digest": digest, "since": since, "entry": max(self._names(), default="")}
+        if since is None:
+            since = former["since"] if former and former["digest"] == digest else time.time()
+        covered = max(self._names(), default="")
+        mark = {"digest": digest, "since": since, "entry": covered, "process": process, "ctime": ctime}
         if mark != former:
             self._write(_LOADED, {**marks, path: mark})
 

@@ -1,0 +1,296 @@
+# Copyright: hypervisor.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The daemon that drives QEMU: which one this host has, since when it runs, and what it has loaded.
+
+Everything here is read from files, without systemctl and without a connection: a call costs a millisecond and neither
+wakes an idle daemon nor waits for a hung one. Only ``connect`` does, and says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import typing as t
+from dataclasses import dataclass, replace
+
+from . import _proc
+from ._host import HardeningError, Host
+
+if t.TYPE_CHECKING:
+    from ._journal import Journal, Loaded
+    from ._virconf import Document
+
+QEMU_CONF = "/etc/libvirt/qemu.conf"
+RUN_DIRECTORY = "/run/libvirt/qemu"
+CONNECT_SECONDS = 10.0
+
+_UNIT_DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
+_SO_ACCEPTCON = 0x10000  # linux/net.h; the column Flags of /proc/net/unix
+
+
+class LibvirtError(HardeningError):
+    """A daemon of libvirt does not do what it should."""
+
+
+@dataclass(frozen=True)
+class _Daemon:
+    kind: str
+    name: str
+    socket: str
+    uri: str
+
+    @property
+    def service(self) -> str:
+        return f"{self.name}.service"
+
+
+# libvirt's daemons.rst: libvirtd holds all drivers, virtqemud only QEMU's. The mode in the URI (uri.rst) keeps a client
+# from guessing. virtproxyd of a modular host listens on libvirtd's own socket.
+_DAEMONS = (
+    _Daemon("monolithic", "libvirtd", "/run/libvirt/libvirt-sock", "qemu:///system?mode=legacy"),
+    _Daemon("modular", "virtqemud", "/run/libvirt/virtqemud-sock", "qemu:///system?mode=direct"),
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The daemon of this host that drives QEMU.
+
+    ``kind`` is ``monolithic`` (libvirtd), ``modular`` (virtqemud) or ``none``; ``pid`` None while it does not run;
+    ``started`` seconds since the epoch, rounded down to 10 ms; ``process`` names this very process for ever;
+    ``listening``: something answers at its socket, if need be systemd, which then starts the daemon.
+    """
+
+    kind: str
+    daemon: str = ""
+    service: str = ""
+    restart_units: tuple[str, ...] = ()
+    uri: str = ""
+    enabled: bool = False
+    listening: bool = False
+    pid: int | None = None
+    started: float | None = None
+    process: str = ""
+    suspended: bool = False
+
+    @property
+    def active(self) -> bool:
+        """Whether the daemon runs."""
+        return self.pid is not None
+
+    @property
+    def idle(self) -> bool:
+        """Whether it does not run, and the next client starts it (socket activation)."""
+        return self.pid is None and self.listening
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A running guest of the system's libvirt; ``start_time`` in seconds since the epoch, rounded down to 10 ms."""
+
+    name: str
+    pid: int
+    start_time: float
+    ticks: int
+
+
+@dataclass(frozen=True)
+class Loading:
+    """Whether the present meaning of a file is the one that the daemon and the guests go by.
+
+    ``digest`` is the file's present meaning; ``in_force`` the one that the daemon has loaded (an idle daemon: would not
+    fail to load), None if that is not known; ``since`` the time from which on guests were started with ``in_force``.
+    """
+
+    layout: Layout
+    guests: tuple[Guest, ...]
+    digest: str
+    in_force: str | None
+    since: float
+    unproven: bool
+
+    @property
+    def restart_required(self) -> bool:
+        """Whether the daemon goes by another meaning. An idle one loads the file by itself: that is only worth a
+        start where a change of ours has not yet been proven to load."""
+        if self.layout.kind == "none" or self.digest == self.in_force:
+            return False
+        return self.layout.active or self.unproven
+
+    @property
+    def restart_units(self) -> list[str]:
+        """The units to restart, none where no restart is required."""
+        return sorted(self.layout.restart_units) if self.restart_required else []
+
+    @property
+    def guests_pending(self) -> list[str]:
+        """The running guests that were started before the file's present meaning was in force."""
+        return [guest.name for guest in self.guests if self.restart_required or guest.start_time < self.since]
+
+    def after(self, digest: str) -> Loading:
+        """What will be the case when the file has been given this meaning, for check mode."""
+        return replace(self, digest=digest, unproven=True)
+
+
+def layout(host: Host) -> Layout:
+    """The daemon that drives QEMU here. The running one counts; then the one systemd listens for; then the enabled
+    one; then the installed one."""
+    unix = host.text_optional("/proc/net/unix") or ""
+    boot = _proc.boot_id(host)
+    found = [(_layout(host, daemon, unix, boot), _installed(host, daemon)) for daemon in _DAEMONS]
+    present = [entry for entry, installed in found if installed or entry.active or entry.listening]
+    if not present:
+        return Layout("none")
+    return max(present, key=lambda entry: (entry.active, entry.listening and entry.enabled, entry.enabled))
+
+
+def guests(host: Host) -> tuple[Guest, ...]:
+    """The running guests, by name. libvirt keeps NAME.pid and NAME.xml for each (qemu_process.c, qemuProcessLaunch)."""
+    files = set(host.list(RUN_DIRECTORY))
+    names = sorted(name[: -len(".pid")] for name in files if name.endswith(".pid"))
+    found = (_guest(host, name) for name in names if f"{name}.xml" in files)
+    return tuple(guest for guest in found if guest)
+
+
+def loading(host: Host, layout: Layout, journal: Journal, path: str, digest: str) -> Loading:
+    """What of ``path``, whose present meaning is ``digest``, is in force. Reads only."""
+    status = host.stat_optional(path)
+    return judge(
+        layout,
+        guests(host),
+        digest,
+        ctime=0 if status is None else status.st_ctime_ns,
+        loaded=journal.loaded(path),
+        unproven=journal.unproven(path) is not None,
+    )
+
+
+def judge(
+    layout: Layout, guests: tuple[Guest, ...], digest: str, *, ctime: int, loaded: Loaded | None, unproven: bool
+) -> Loading:
+    """The pure part of ``loading``.
+
+    A daemon reads its files once, when it starts (remote_daemon.c). So the process of the last proof still has what was
+    proven, whatever has become of the file; another process has what the file holds, if that was not changed since it
+    started (a tie counts as a change: both times are coarse).
+
+    :param ctime: change time of the file in nanoseconds since the epoch, 0 where there is no file.
+    """
+    changed = ctime / 1e9
+    same_process = loaded is not None and layout.active and loaded.process == layout.process
+    in_force: str | None
+    if loaded is not None and (same_process or not layout.active):
+        in_force = loaded.digest
+    elif layout.started is not None and changed < layout.started:
+        in_force = digest
+    else:
+        in_force = None
+    if loaded is not None and loaded.digest == digest and (same_process or loaded.ctime == ctime):
+        since = loaded.since
+    elif unproven and layout.started is not None:
+        since = layout.started  # guests may have been started between our change and a restart by hand
+    else:
+        since = changed
+    return Loading(layout, guests, digest, in_force, since, unproven)
+
+
+def prove(host: Host, layout: Layout, journal: Journal, path: str, digest: str) -> bool:
+    """Remember that the running daemon has loaded ``path`` and answers, if that is so. True if it was remembered.
+
+    To be called before a change (what the journal keeps then is what a failed restart goes back to) and after one.
+    """
+    if not layout.active:
+        return False
+    found = loading(host, layout, journal, path, digest)
+    if found.restart_required:
+        return False
+    status = host.stat_optional(path)
+    try:
+        connect(host, layout)
+    except HardeningError:
+        return False
+    ctime = 0 if status is None else status.st_ctime_ns
+    journal.mark_loaded(path, digest, since=found.since, process=layout.process, ctime=ctime)
+    return True
+
+
+def connect(host: Host, layout: Layout, timeout: float = CONNECT_SECONDS) -> None:
+    """Open a real connection to the daemon; this starts an idle one. An answer means that its drivers are up.
+
+    :param timeout: seconds; a stopped daemon would keep a client for ever.
+    :raises LibvirtError: no connection, with libvirt's own words.
+    :raises HostError: virsh is not installed, or there was no answer in time.
+    """
+    done = host.run(["virsh", "--connect", layout.uri, "uri"], timeout=timeout)
+    if done.rc != 0:
+        raise LibvirtError(f"No connection to {layout.daemon}: {libvirt_message(done.err)}")
+
+
+def libvirt_message(text: str) -> str:
+    """libvirt's own words of what a command printed, in one line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " ".join(line[len("error: ") :] if line.startswith("error: ") else line for line in lines)
+
+
+def meaning_digest(document: Document) -> str:
+    """What a file means to libvirt, whatever its comments, blanks, quotes and order: sha256 of its keys and values."""
+    values = {key: document.get(key) for key in document.keys()}  # noqa: SIM118 - a Document is no dict
+    meaning = {key: value.plain() for key, value in values.items() if value is not None}
+    return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
+
+
+def _layout(host: Host, daemon: _Daemon, unix: str, boot: str) -> Layout:
+    process = _running(host, daemon)
+    return Layout(
+        kind=daemon.kind,
+        daemon=daemon.name,
+        service=daemon.service,
+        restart_units=(daemon.service,),
+        uri=daemon.uri,
+        enabled=_enabled(host, daemon),
+        listening=_listening(unix, daemon.socket),
+        pid=process.pid if process else None,
+        started=process.start_time if process else None,
+        process=f"{boot} {process.pid} {process.ticks}" if process else "",
+        suspended=process.suspended if process else False,
+    )
+
+
+def _running(host: Host, daemon: _Daemon) -> _proc.Process | None:
+    """The daemon's process, by the file that it locks while it runs (virPidFileConstructPath)."""
+    text = host.text_optional(f"/run/{daemon.name}.pid") or ""
+    if not text.strip().isdigit():
+        return None
+    process = _proc.process(host, int(text))
+    return process if process and process.alive and process.comm == daemon.name else None
+
+
+def _listening(unix: str, socket: str) -> bool:
+    # proc_net(5), unix: Num RefCount Protocol Flags Type St Inode Path
+    fields = (line.split() for line in unix.splitlines() if line.endswith(f" {socket}"))
+    return any(int(field[3], 16) & _SO_ACCEPTCON for field in fields)
+
+
+def _enabled(host: Host, daemon: _Daemon) -> bool:
+    wants = "/etc/systemd/system"
+    service = f"{wants}/multi-user.target.wants/{daemon.service}"
+    socket = f"{wants}/sockets.target.wants/{daemon.name}.socket"
+    return any(host.stat_optional(link, follow=False) for link in (service, socket))
+
+
+def _installed(host: Host, daemon: _Daemon) -> bool:
+    units = (f"{directory}/{daemon.service}" for directory in _UNIT_DIRECTORIES)
+    return host.exists(f"/usr/sbin/{daemon.name}") or any(map(host.exists, units))
+
+
+def _guest(host: Host, name: str) -> Guest | None:
+    text = host.text_optional(f"{RUN_DIRECTORY}/{name}.pid") or ""
+    process = _proc.process(host, int(text)) if text.strip().isdigit() else None
+    if process is None or not process.alive:
+        return None
+    # libvirt starts QEMU with -name guest=NAME,...; QEMU's option grammar doubles a comma
+    wanted = f"guest={name.replace(',', ',,')},"
+    if not any(f"{word},".startswith(wanted) for word in _proc.command_line(host, process.pid)):
+        return None  # a stale file, and the pid is another's by now
+    return Guest(name, process.pid, process.start_time, process.ticks)
