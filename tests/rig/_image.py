@@ -1,0 +1,196 @@
+# Copyright: hypervisor.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Images: a root file system per Debian release, built once, whole or not there at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+import sys
+import tempfile
+import time
+
+from . import _recipe
+from ._base import RigError, cache_dir, locked, remove_tree, run, run_long, say, spawn
+
+_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+_NEEDED_MB = 4000
+
+
+def image_dir(release: str) -> pathlib.Path:
+    """Where the image of a release is, or will be.
+
+    :raises RigError: an unknown release.
+    """
+    if release not in _recipe.RELEASES:
+        raise RigError(f"no recipe for {release!r}: there is one for {', '.join(_recipe.RELEASES)}")
+    return cache_dir() / "images" / f"{release}-{_recipe.digest(release)}"
+
+
+def is_built(release: str) -> bool:
+    """Whether the image of a release is there; it comes by one rename, so it is then whole."""
+    return (image_dir(release) / "image.json").exists()
+
+
+def build(release: str) -> pathlib.Path:
+    """Build the image of a release unless it is there; return its directory.
+
+    Two builds at once wait for each other. A build that was killed leaves a directory below ``building`` and
+    nothing else (its mounts and processes live in namespaces that die with it); the next one removes it.
+
+    :raises RigError: a step failed; the message ends with its last lines and names the log.
+    """
+    final = image_dir(release)
+    with locked(f"build-{release}") as lock:
+        building = cache_dir() / "building"
+        for stale in building.glob(f"{release}-*"):
+            say(f"removing what a broken-off build left: {stale}")
+            remove_tree(stale)
+        if is_built(release):
+            return final
+        begun = time.monotonic()
+        for directory in (building, final.parent, _deb_cache(release)):
+            directory.mkdir(parents=True, exist_ok=True)
+        say(f"building {release} (libvirt {_recipe.RELEASES[release]}) in {cache_dir()}")
+        parts = pathlib.Path(tempfile.mkdtemp(prefix=f"{release}-", dir=building))
+        try:
+            _build_apart(release, parts, lock)
+            _commit(parts, final)
+        except BaseException:
+            remove_tree(parts)
+            raise
+        say(f"{release} is built: {final} ({time.monotonic() - begun:.0f} s)")
+        return final
+
+
+def _build_apart(release: str, parts: pathlib.Path, lock: int) -> None:
+    # Own mount and pid namespaces: no mount is ever seen outside, and no process outlives the first one.
+    program = [sys.executable, os.fspath(pathlib.Path(__file__).parent), "_build", release, os.fspath(parts)]
+    child = spawn(
+        ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--", *program],
+        dies_with_parent=True,
+        pass_fds=(lock,),
+    )
+    try:
+        status = child.wait()
+    except BaseException:
+        child.kill()
+        child.wait()
+        raise
+    if status != 0:
+        log = cache_dir() / f"build-{release}.log"
+        shutil.copyfile(parts / "build.log", log)
+        raise RigError(f"the image of {release} could not be built; its whole log is {log}")
+
+
+def _commit(parts: pathlib.Path, final: pathlib.Path) -> None:
+    run(["sync", "--file-system", parts])
+    os.rename(parts, final)
+    descriptor = os.open(final.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def build_here(release: str, parts: pathlib.Path) -> None:
+    """Make the image in ``parts``; to be called in mount and pid namespaces of its own.
+
+    :raises RigError: a step failed.
+    """
+    root = parts / "root"
+    debs = _deb_cache(release)
+    mirror = _mirror()
+    with (parts / "build.log").open("wb") as log:
+        run_long(
+            ["debootstrap", "--variant=minbase", f"--cache-dir={debs}", f"--keyring={_KEYRING}", release, root]
+            + ([mirror] if mirror else []),
+            f"{release}: base system",
+            log,
+        )
+        _prepare_chroot(root, debs)
+        chroot = ["chroot", root]
+        apt = [*chroot, "apt-get", "-y", "-q", "--no-install-recommends", "-o", "Dpkg::Options::=--force-unsafe-io"]
+        run_long([*apt, "update"], f"{release}: package lists", log)
+        run_long([*apt, "install", *_recipe.packages(release)], f"{release}: libvirt, QEMU, sshd", log)
+        _finish_chroot(root)
+    version = run([*chroot, "dpkg-query", "-W", "-f", "${Version}", "libvirt-daemon"]).stdout
+    facts = {"release": release, "digest": _recipe.digest(release), "libvirt": version, "packages": _recipe.packages(release)}
+    (parts / "image.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def _deb_cache(release: str) -> pathlib.Path:
+    return cache_dir() / "debs" / release
+
+
+def _mirror() -> str | None:
+    """The Debian mirror that this machine itself uses; none on another distribution (debootstrap then knows its own)."""
+    chosen = os.environ.get("HYPERVISOR_RIG_MIRROR")
+    if chosen:
+        return chosen
+    lines = run(["apt-get", "indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(COMPONENT)|$(REPO_URI)", "Created-By: Packages"]).stdout
+    for line in lines.splitlines():
+        origin, label, component, uri = line.split("|")
+        if (origin, label, component) == ("Debian", "Debian", "main"):
+            return uri
+    return None
+
+
+def _prepare_chroot(root: pathlib.Path, debs: pathlib.Path) -> None:
+    (root / "usr/sbin/policy-rc.d").write_text("#!/bin/sh\nexit 101\n", encoding="ascii")
+    (root / "usr/sbin/policy-rc.d").chmod(0o755)
+    (root / "etc/apt/apt.conf.d/90rig").write_text(
+        'APT::Install-Recommends "0";\nAcquire::Languages "none";\n' + _proxy_lines(), encoding="utf-8"
+    )
+    (root / "etc/dpkg/dpkg.cfg.d").mkdir(parents=True, exist_ok=True)
+    (root / "etc/dpkg/dpkg.cfg.d/90rig").write_text(
+        "path-exclude=/usr/share/man/*\npath-exclude=/usr/share/locale/*\npath-exclude=/usr/share/doc/*\n", encoding="ascii"
+    )
+    shutil.copyfile("/etc/resolv.conf", root / "etc/resolv.conf")
+    run(["mount", "-t", "proc", "proc", root / "proc"])
+    run(["mount", "-t", "sysfs", "-o", "ro", "sysfs", root / "sys"])
+    run(["mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", root / "tmp"])
+    run(["mount", "--bind", debs, root / "var/cache/apt/archives"])
+
+
+def _proxy_lines() -> str:
+    lines = run(["apt-config", "dump", "--format", '%f "%v";%n', "Acquire::http"], check=False).stdout.splitlines()
+    return "".join(line + "\n" for line in lines if "Proxy" in line and '""' not in line)
+
+
+def _finish_chroot(root: pathlib.Path) -> None:
+    for path, text in _recipe.APPENDED.items():
+        with (root / path).open("a", encoding="utf-8") as file:
+            file.write(text)
+    for unit in _recipe.MASKED_UNITS:
+        link = root / "etc/systemd/system" / unit
+        link.unlink(missing_ok=True)
+        link.symlink_to("/dev/null")
+    for path in ("usr/sbin/policy-rc.d", "etc/apt/apt.conf.d/90rig", "etc/hostname", "etc/resolv.conf"):
+        (root / path).unlink()
+    # The hosts have no way out, so an empty list of name servers answers at once.
+    (root / "etc/resolv.conf").write_text("", encoding="ascii")
+    (root / "etc/machine-id").write_text("", encoding="ascii")
+    (root / "root/.ssh").mkdir(mode=0o700, exist_ok=True)
+    for stamp in _recipe.STAMPS:
+        (root / stamp).touch()
+    for mounted in ("proc", "sys", "tmp", "var/cache/apt/archives"):
+        run(["umount", root / mounted])
+    shutil.rmtree(root / "var/lib/apt/lists")
+    (root / "var/lib/apt/lists").mkdir()
+
+
+def free_megabytes() -> int:
+    """Free space where the cache is, in MB of 10^6 bytes."""
+    path = cache_dir()
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free // 1_000_000
+
+
+def needed_megabytes() -> int:
+    """Space that the images not built yet, their packages and a few hosts take, in MB of 10^6 bytes."""
+    return _NEEDED_MB if not all(is_built(release) for release in _recipe.RELEASES) else 500
