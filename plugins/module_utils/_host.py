@@ -144,6 +144,19 @@ class Host:
 
         return statfs_type(self.path(path))
 
+    def device_programs(self, cgroup: str) -> list[int]:
+        """The ids of the BPF programs that a cgroup's own device filter consists of (CAP_SYS_ADMIN needed).
+
+        :param cgroup: the directory of a cgroup of version 2.
+        """
+        from ._syscalls import BPF_CGROUP_DEVICE, bpf_cgroup_programs
+
+        fd = os.open(self.path(cgroup), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return bpf_cgroup_programs(fd, BPF_CGROUP_DEVICE)
+        finally:
+            os.close(fd)
+
     def uid(self, name: str) -> int | None:
         """The uid of a user name, None where the host does not know it."""
         if self.root:

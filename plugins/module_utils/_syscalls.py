@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import struct
 import sys
 
 CLONE_NEWNS = 0x00020000
@@ -22,6 +24,11 @@ MS_UNBINDABLE = 1 << 17
 MS_PRIVATE = 1 << 18
 MS_SLAVE = 1 << 19
 MS_SHARED = 1 << 20
+
+BPF_CGROUP_DEVICE = 6
+_BPF_PROG_QUERY = 16
+# __NR_bpf of each architecture's table: the C library has no function for it.
+_BPF_NUMBER = {"x86_64": 321, "aarch64": 280, "loongarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -54,6 +61,25 @@ def statfs_type(path: str) -> int:
     _check(_libc.statfs(os.fsencode(path), buffer), path)
     width = 4 if os.uname().machine == "s390x" else ctypes.sizeof(ctypes.c_long)
     return int.from_bytes(buffer.raw[:width], sys.byteorder) & 0xFFFFFFFF
+
+
+def bpf_cgroup_programs(fd: int, attach_type: int) -> list[int]:
+    """The ids of the BPF programs attached to the cgroup whose directory ``fd`` is: bpf(2) with BPF_PROG_QUERY.
+
+    Those of its ancestors, which hold for it as well, are not among them.
+
+    :param attach_type: of enum bpf_attach_type in linux/bpf.h.
+    """
+    # At most BPF_CGROUP_MAX_PROGS of linux/bpf-cgroup-defs.h. The attr: target_fd, attach_type, query_flags,
+    # attach_flags, prog_ids (a pointer in 64 bits), prog_cnt; the kernel wants zeros in what it does not know.
+    ids = (ctypes.c_uint32 * 64)()
+    attr = ctypes.create_string_buffer(struct.pack("=4IQI", fd, attach_type, 0, 0, ctypes.addressof(ids), len(ids)), 64)
+    number = _BPF_NUMBER.get(os.uname().machine)
+    if number is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    _check(_libc.syscall(ctypes.c_long(number), _BPF_PROG_QUERY, attr, ctypes.c_uint(64)))
+    (count,) = struct.unpack_from("=I", attr.raw, 24)
+    return list(ids[:count])
 
 
 def _check(result: int, path: str | None = None) -> None:
