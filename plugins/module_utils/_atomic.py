@@ -89,14 +89,18 @@ def write(
     try:
         _lock(lock, path)
         if expected is not None and _content(target.path) != expected:
-            raise HostError(f"{path} was changed by someone else while this run was planning. Nothing was written; run again.")
+            raise HostError(
+                f"{path} was changed by someone else while this run was planning. Nothing was written; run again."
+            )
         if target.in_place:
             _overwrite(target.path, data)
         else:
             _replace(target, data, mode)
             os.fsync(lock)
     except OSError as error:
-        raise HostError(f"{path} was not replaced: {error.strerror} ({errno.errorcode.get(error.errno or 0, '?')}).") from error
+        raise HostError(
+            f"{path} was not replaced: {error.strerror} ({errno.errorcode.get(error.errno or 0, '?')})."
+        ) from error
     finally:
         os.close(lock)
 
@@ -124,7 +128,9 @@ def _follow(root: str, path: str) -> str:
         link = os.readlink(full)
         full = root + link if link.startswith("/") else os.path.join(os.path.dirname(full), link)
         if not os.path.lexists(full):
-            raise HostError(f"{path} is a symbolic link to {link}, which does not exist. Remove the link or create its target.")
+            raise HostError(
+                f"{path} is a symbolic link to {link}, which does not exist. Remove the link or create its target."
+            )
     raise HostError(f"{path} leads through more than 40 symbolic links.")
 
 
@@ -169,7 +175,9 @@ def _lock(fd: int, path: str) -> None:
             return
         except BlockingIOError:
             if time.monotonic() > deadline:
-                raise HostError(f"{path} was not written: another run has held its directory for {LOCK_SECONDS:g} seconds.") from None
+                raise HostError(
+                    f"{path} was not written: another run has held its directory for {LOCK_SECONDS:g} seconds."
+                ) from None
             time.sleep(0.02)
 
 

@@ -112,7 +112,7 @@ class Host:
     def exists(self, path: str) -> bool:
         return os.path.exists(self.path(path))
 
-    def list(self, path: str) -> list[str]:
+    def list(self, path: str) -> t.List[str]:
         """The names in a directory, sorted; none where there is no such directory."""
         try:
             return sorted(os.listdir(self.path(path)))

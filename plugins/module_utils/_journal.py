@@ -151,7 +151,9 @@ class Journal:
         try:
             return Entry(name=name, **json.loads(self._host.read(path)))
         except (ValueError, TypeError) as error:
-            raise JournalError(f"{path} is not an entry of this journal ({error}). Move it away and run again.") from None
+            raise JournalError(
+                f"{path} is not an entry of this journal ({error}). Move it away and run again."
+            ) from None
 
     def _marks(self) -> dict[str, t.Any]:
         path = f"{DIRECTORY}/{_LOADED}"

@@ -36,9 +36,9 @@ class Plan(t.Protocol):
 class Room(t.Protocol):
     """A domain of the host: a module of module_utils with these functions.
 
-    ``plan`` is pure. ``check`` asks the host's own judge without a trace, in check mode too. ``apply`` does exactly what
-    the plan says, journal first. ``result`` makes the module's return values: in check mode from the state before,
-    otherwise from what was observed after the change.
+    ``plan`` is pure. ``check`` asks the host's own judge without a trace, in check mode too. ``apply`` does exactly
+    what the plan says, journal first. ``result`` makes the module's return values: in check mode from the state
+    before, otherwise from what was observed after the change.
     """
 
     @staticmethod

@@ -16,6 +16,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
+
 from ansible_collections.hypervisor.hardening.plugins.module_utils import _atomic
 from ansible_collections.hypervisor.hardening.plugins.module_utils._host import Host, HostError
 from ansible_collections.hypervisor.hardening.plugins.module_utils._syscalls import (
@@ -101,7 +102,7 @@ def test_never_readable_by_others_on_the_way(conf: Path, monkeypatch: pytest.Mon
         seen.append(os.stat(source).st_mode & 0o7777)
         os.replace(source, target)
 
-    monkeypatch.setattr(_atomic.os, "rename", spy)
+    monkeypatch.setattr(os, "rename", spy)
     os.umask(0)
     Host().write(str(conf), b"secret")
     assert seen == [0o600]
@@ -294,7 +295,7 @@ def test_error_of_the_system_is_named(conf: Path, monkeypatch: pytest.MonkeyPatc
     def broken(fd: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(_atomic.os, "fsync", broken)
+    monkeypatch.setattr(os, "fsync", broken)
     with pytest.raises(HostError, match=r"Input/output error \(EIO\)"):
         Host().write(str(conf), b"new\n")
     assert conf.read_bytes() == b"old\n"

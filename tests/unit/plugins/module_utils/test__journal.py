@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 import pytest
+
 from ansible_collections.hypervisor.hardening.plugins.module_utils._host import Host
 from ansible_collections.hypervisor.hardening.plugins.module_utils._journal import DIRECTORY, Journal, JournalError
 
@@ -120,7 +121,7 @@ def test_a_broken_entry_is_named(host: Host, journal: Journal) -> None:
 def test_a_broken_mark_is_named(host: Host, journal: Journal) -> None:
     journal.mark_loaded(CONF, "one")
     host.write(f"{DIRECTORY}/loaded.json", b"{")
-    with pytest.raises(JournalError, match="loaded.json cannot be read"):
+    with pytest.raises(JournalError, match=r"loaded\.json cannot be read"):
         journal.loaded(CONF)
 
 

@@ -1,0 +1,34 @@
+# Copyright: hypervisor.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import pytest
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.hypervisor.hardening.plugins.filter.level_settings import FilterModule
+
+level_settings = FilterModule().filters()["level_settings"]
+
+
+def test_returns_what_the_module_takes() -> None:
+    control = {"id": "x", "level": "baseline", "switch": "true", "settings": {"seccomp_sandbox": 1}}
+    assert level_settings([control], "strict", own={"max_core": 0}) == {
+        "settings": {"max_core": 0, "seccomp_sandbox": 1},
+        "secret_settings": {},
+        "optional": ["seccomp_sandbox"],
+        "left_alone": [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("controls", "level", "message"),
+    [
+        ([], "paranoid", "'paranoid' is unknown"),
+        ([{"id": "x", "level": "baseline", "settings": {}, "switch": "maybe"}], "baseline", "either true or false"),
+        ([{"id": "x", "level": "baseline"}], "baseline", "settings"),
+    ],
+)
+def test_refuses_in_words(controls: list[dict[str, str]], level: str, message: str) -> None:
+    with pytest.raises(AnsibleFilterError, match=message):
+        level_settings(controls, level)
