@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import builtins
 import errno
 import grp
 import json
@@ -112,7 +113,7 @@ class Host:
     def exists(self, path: str) -> bool:
         return os.path.exists(self.path(path))
 
-    def list(self, path: str) -> t.List[str]:
+    def list(self, path: str) -> builtins.list[str]:
         """The names in a directory, sorted; none where there is no such directory."""
         try:
             return sorted(os.listdir(self.path(path)))
@@ -144,7 +145,7 @@ class Host:
 
         return statfs_type(self.path(path))
 
-    def device_programs(self, cgroup: str) -> list[int]:
+    def device_programs(self, cgroup: str) -> builtins.list[int]:
         """The ids of the BPF programs that a cgroup's own device filter consists of (CAP_SYS_ADMIN needed).
 
         :param cgroup: the directory of a cgroup of version 2.

@@ -46,7 +46,7 @@ class Room:
         cls.calls.append("plan")
         if wanted < 0:
             raise HardeningError("A number cannot be negative.", number=wanted)
-        return NumberPlan((f"number: {state} instead of {wanted}",) if state != wanted else (), wanted, ("careful",))
+        return NumberPlan((f"number: {state} instead of {wanted}",) if state != wanted else (), wanted, (f"careful with {wanted}",))
 
     @classmethod
     def check(cls, host: Host, plan: NumberPlan) -> None:
@@ -139,9 +139,9 @@ def test_error_of_the_system_names_the_file(host: Host, capsys: pytest.CaptureFi
 
 
 def test_warnings_and_bytes_that_are_not_utf_8(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
-    result = walk(capsys, 1)
+    result = walk(capsys, 5)
     assert result["text"] == "caf\ufffd"
-    assert "careful" in json.dumps(result["warnings"])
+    assert "careful with 5" in json.dumps(result["warnings"])
 
 
 def test_clean_reaches_every_depth() -> None:
