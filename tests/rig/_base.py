@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO
 
@@ -209,6 +209,18 @@ def start_time(pid: int) -> int | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     return None if fields[0] in "ZX" else int(fields[19])
+
+
+def wait_for(what: str, ready: Callable[[], bool], *, patience: float) -> None:
+    """Look every 50 ms until ``ready`` says yes.
+
+    :raises RigError: it did not within ``patience`` seconds.
+    """
+    deadline = time.monotonic() + patience
+    while not ready():
+        if time.monotonic() > deadline:
+            raise RigError(f"waited {patience:.0f} s in vain for {what}")
+        time.sleep(0.05)
 
 
 def boot_id() -> str:

@@ -20,10 +20,10 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from . import _image, _machine, _net
+from . import _cgroups, _image, _machine, _net
 from ._base import (
     RigError,
     boot_id,
@@ -37,6 +37,7 @@ from ._base import (
     spawn,
     start_time,
     undisturbed,
+    wait_for,
 )
 
 _BOOT_PATIENCE = 90.0
@@ -48,6 +49,7 @@ class Host:
 
     def __init__(self, facts: dict[str, Any]) -> None:
         self.name: str = facts["name"]
+        self.scope: str = facts["scope"]
         self.release: str = facts["release"]
         self.address: str = facts["address"]
         self.supervisor: int = facts["pid"]
@@ -116,8 +118,8 @@ class Host:
         """
         before = self.pid1
         self.run(["systemctl", "reboot"])
-        _wait(f"{self.name} to go down for the reboot", lambda: not pathlib.Path(f"/proc/{before}").exists())
-        self.pid1 = _wait_for_boot(self.name, self.supervisor, self.address, self.directory)
+        wait_for(f"{self.name} to go down for the reboot", lambda: not pathlib.Path(f"/proc/{before}").exists(), patience=_BOOT_PATIENCE)
+        _wait_for_boot(self)
 
     def down(self) -> None:
         """Take this host down and remove it."""
@@ -175,8 +177,9 @@ def up(name: str, release: str, *, hugepages: int = 0, keep: bool = True) -> Hos
     _image.build(release)
     try:
         facts = _register(name, release)
-        supervisor = _start(facts)
-        _wait_for_boot(name, supervisor, facts["address"], pathlib.Path(facts["directory"]))
+        _start(facts)
+        host = Host(facts)
+        _wait_for_boot(host)
         _write_inventory()
         if hugepages:
             pool = pathlib.Path("/proc/sys/vm/nr_hugepages")
@@ -190,7 +193,7 @@ def up(name: str, release: str, *, hugepages: int = 0, keep: bool = True) -> Hos
         down(name, missing_ok=True)
         raise
     say(f"{name} ({release}) is up at {facts['address']} in {time.monotonic() - begun:.1f} s")
-    return Host(facts)
+    return host
 
 
 class _NameTaken(RigError):
@@ -307,19 +310,18 @@ def _register(name: str, release: str) -> dict[str, Any]:
     return facts
 
 
-def _start(facts: dict[str, Any]) -> int:
+def _start(facts: dict[str, Any]) -> None:
     directory = pathlib.Path(facts["directory"])
     program = [sys.executable, os.fspath(pathlib.Path(__file__).parent), "_boot", os.fspath(directory)]
     own = ["unshare", "--mount", "--net", "--propagation", "private", "--"]
     reading, writing = os.pipe()
     try:
         with (directory / "console.log").open("wb") as log:
-            child = spawn([*_scope_unit(facts), *own, *program], dies_with_parent=False, stdin=reading, output=log)
+            child = spawn([*_cgroups.launch_prefix(facts["scope"], facts["name"]), *own, *program], dies_with_parent=False, stdin=reading, output=log)
         facts.update(pid=child.pid, pid_start=start_time(child.pid))
         _save(facts)
-        if not _systemd_runs():
-            _enter_cgroup(facts, child.pid)
-        _wait(f"{facts['name']} to have a network", lambda: _net.is_apart(child.pid), patience=10)
+        _cgroups.enter(facts["scope"], facts["name"], child.pid)
+        wait_for(f"{facts['name']} to have a network", lambda: _net.is_apart(child.pid), patience=10)
         _net.attach(_scope_dir(), facts["slot"], child.pid)
         config = {
             "name": facts["name"],
@@ -332,36 +334,6 @@ def _start(facts: dict[str, Any]) -> int:
     finally:
         os.close(reading)
         os.close(writing)
-    return child.pid
-
-
-def _systemd_runs() -> bool:
-    return pathlib.Path("/run/systemd/system").is_dir()
-
-
-def _scope_unit(facts: dict[str, Any]) -> list[str]:
-    """Where systemd owns the cgroups, it is asked for one; --scope runs the command in the caller's own process."""
-    if not _systemd_runs():
-        return []
-    unit = f"{_machine.CGROUP_PREFIX}-{facts['scope']}-{facts['name']}"
-    return ["systemd-run", "--scope", "--quiet", "--collect", "--property=Delegate=yes", f"--unit={unit}"]
-
-
-def _unified() -> pathlib.Path:
-    for mount, fstype in _machine.cgroup_mounts():
-        if fstype == "cgroup2":
-            return mount
-    raise RigError("no cgroup2 file system is mounted here: the hosts need one")
-
-
-def _enter_cgroup(facts: dict[str, Any], pid: int) -> None:
-    group = _own_cgroup(_unified(), facts)
-    group.mkdir(parents=True, exist_ok=True)
-    (group / "cgroup.procs").write_text(str(pid), encoding="ascii")
-
-
-def _own_cgroup(mount: pathlib.Path, facts: dict[str, Any]) -> pathlib.Path:
-    return mount / f"{_machine.CGROUP_PREFIX}-{facts['scope']}" / facts["name"]
 
 
 def _pid1(supervisor: int) -> int:
@@ -377,29 +349,25 @@ def _pid1(supervisor: int) -> int:
     return 0
 
 
-def _wait(what: str, ready: Any, *, patience: float = _BOOT_PATIENCE) -> None:
-    deadline = time.monotonic() + patience
-    while not ready():
-        if time.monotonic() > deadline:
-            raise RigError(f"waited {patience:.0f} s in vain for {what}")
-        time.sleep(0.05)
+def _wait_for_boot(host: Host) -> None:
+    """Wait for init, sshd, systemd and libvirtd, one after the other."""
+
+    def wait(what: str, ready: Callable[[], bool]) -> None:
+        wait_for(f"{what} of {host.name}", lambda: _still_lives(host) and ready(), patience=_BOOT_PATIENCE)
+
+    wait("init", lambda: _pid1(host.supervisor) != 0)
+    host.pid1 = _pid1(host.supervisor)
+    _cgroups.hand_down(host.scope, host.name)
+    wait("sshd", lambda: _says_ssh(host.address))
+    wait("systemd", lambda: _is_booted(host))
+    host.run(["virsh", "-c", "qemu:///system", "version"], timeout=_BOOT_PATIENCE)
 
 
-def _wait_for_boot(name: str, supervisor: int, address: str, directory: pathlib.Path) -> int:
-    """Wait for init, then sshd, then libvirtd; return the pid of init."""
-
-    def alive(ready: Any) -> bool:
-        if start_time(supervisor) is None:
-            said = (directory / "console.log").read_text(errors="replace").strip()[-2000:]
-            raise RigError(f"{name} died while booting; its console said:\n{said}")
-        return bool(ready())
-
-    _wait(f"init of {name}", lambda: alive(lambda: _pid1(supervisor)))
-    _wait(f"sshd of {name} at {address}", lambda: alive(lambda: _says_ssh(address)))
-    probe = Host({"name": name, "release": "", "address": address, "pid": supervisor, "directory": directory})
-    _wait(f"systemd of {name}", lambda: alive(lambda: _is_booted(probe)))
-    probe.run(["virsh", "-c", "qemu:///system", "version"], timeout=_BOOT_PATIENCE)
-    return probe.pid1
+def _still_lives(host: Host) -> bool:
+    if start_time(host.supervisor) is None:
+        said = (host.directory / "console.log").read_text(errors="replace").strip()[-2000:]
+        raise RigError(f"{host.name} died while booting; its console said:\n{said}")
+    return True
 
 
 def _says_ssh(address: str) -> bool:
@@ -410,8 +378,8 @@ def _says_ssh(address: str) -> bool:
         return False
 
 
-def _is_booted(probe: Host) -> bool:
-    state = probe.run(["systemctl", "is-system-running"], check=False).stdout.strip()
+def _is_booted(host: Host) -> bool:
+    state = host.run(["systemctl", "is-system-running"], check=False).stdout.strip()
     return state in ("running", "degraded")
 
 
@@ -420,15 +388,11 @@ def _remove(facts: dict[str, Any]) -> None:
     pid = facts["pid"]
     if pid is not None and facts["boot_id"] == boot_id() and start_time(pid) == facts["pid_start"]:
         _kill(pid)
-    # nspawn mirrors the host's cgroup into systemd's own v1 hierarchy, where there is one.
-    groups = [_own_cgroup(mount, facts) for mount, _fstype in _machine.cgroup_mounts()]
-    for group in groups:
-        _kill_cgroup(group)
+    _cgroups.kill(facts["scope"], facts["name"])
     _net.detach(_scope_dir(facts["scope"]), facts["slot"])
     directory = pathlib.Path(facts["directory"])
     _free_loops(directory)
-    for group in groups:
-        _remove_cgroup(group)
+    _cgroups.remove(facts["scope"], facts["name"])
     for part in ("upper", "work", "root"):
         remove_tree(directory / part)
     remove_tree(directory)
@@ -442,39 +406,19 @@ def _kill(supervisor: int) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(victim, signal.SIGKILL if victim != supervisor else signal.SIGTERM)
             try:
-                _wait("a process to die", lambda: _gone(supervisor), patience=3)
+                wait_for("a process to die", lambda: _gone(supervisor), patience=3)
                 return
             except RigError:
                 continue
     with contextlib.suppress(ProcessLookupError):
         os.kill(supervisor, signal.SIGKILL)
-    _wait(f"process {supervisor} to die", lambda: _gone(supervisor), patience=10)
+    wait_for(f"process {supervisor} to die", lambda: _gone(supervisor), patience=10)
 
 
 def _gone(pid: int) -> bool:
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
     return start_time(pid) is None
-
-
-def _kill_cgroup(group: pathlib.Path) -> None:
-    if (group / "cgroup.kill").exists():
-        (group / "cgroup.kill").write_text("1", encoding="ascii")
-
-
-def _remove_cgroup(group: pathlib.Path) -> None:
-    if not group.exists():
-        return
-
-    def removed() -> bool:
-        for directory, _directories, _files in os.walk(group, topdown=False):
-            with contextlib.suppress(OSError):
-                os.rmdir(directory)
-        return not group.exists()
-
-    _wait(f"the cgroup {group} to be empty", removed, patience=10)
-    with contextlib.suppress(OSError):
-        group.parent.rmdir()
 
 
 def _free_loops(directory: pathlib.Path) -> None:

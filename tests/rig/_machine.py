@@ -11,6 +11,7 @@ import pathlib
 import re
 from collections.abc import Iterable, Mapping
 
+from . import _cgroups
 from ._base import boot_id, cache_dir, run, say, start_time
 from ._net import LINK_PREFIX
 
@@ -30,7 +31,6 @@ _SYSCTLS_OF_OUR_LINKS = re.compile(rf"/proc/sys/net/ipv[46]/(conf|neigh)/{LINK_P
 # The modules that bringing a host up can load; no other one is ever unloaded.
 _OUR_MODULES = ("overlay", "veth", "bridge", "stp", "llc", "tun", "tap", "vhost_net", "vhost", "vhost_iotlb", "nf_tables", "loop")
 RESTORED = ("hugepages", "tuning", "sysctls")
-CGROUP_PREFIX = "hypervisor-rig"
 
 
 def snapshot(scope: str) -> Snapshot:
@@ -42,7 +42,7 @@ def snapshot(scope: str) -> Snapshot:
         "links": _links(scope),
         "addresses": _addresses(scope),
         "mounts": _mounts(),
-        "cgroups": _cgroups(scope),
+        "cgroups": _groups(scope),
         "loops": _loops(),
         "modules": dict.fromkeys(_modules(), "loaded"),
         "devices": _devices(),
@@ -135,21 +135,11 @@ def _mounts() -> Section:
     return found
 
 
-def cgroup_mounts() -> list[tuple[pathlib.Path, str]]:
-    """Mount point and type (``cgroup`` or ``cgroup2``) of each cgroup hierarchy."""
-    found = []
-    for line in pathlib.Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
-        left, _dash, right = line.partition(" - ")
-        if right.split()[0] in ("cgroup", "cgroup2"):
-            found.append((pathlib.Path(left.split()[4]), right.split()[0]))
-    return found
-
-
-def _cgroups(scope: str) -> Section:
-    found = {}
-    for mount, fstype in cgroup_mounts():
+def _groups(scope: str) -> Section:
+    found = {"controllers of the root's children": " ".join(_cgroups.shared_controllers())}
+    for mount, fstype in _cgroups.mounts():
         for path in mount.glob("*/"):
-            if not path.name.startswith(CGROUP_PREFIX) or path.name == f"{CGROUP_PREFIX}-{scope}":
+            if not path.name.startswith(_cgroups.PREFIX) or path.name == f"{_cgroups.PREFIX}-{scope}":
                 found[os.fspath(path)] = fstype
     return found
 
@@ -184,7 +174,7 @@ def _processes(scope: str) -> Section:
             continue
         command = (_read(directory / "cmdline") or "").replace("\0", " ").strip()
         groups = _read(directory / "cgroup") or ""
-        if mine in command or f"/{CGROUP_PREFIX}-{scope}/" in groups:
+        if mine in command or f"/{_cgroups.PREFIX}-{scope}/" in groups:
             found[directory.name] = command
     return found
 
@@ -194,7 +184,7 @@ def record_baseline() -> None:
     baseline = {section: _section(section) for section in RESTORED}
     path = cache_dir() / "machine.json"
     temporary = path.with_suffix(".new")
-    temporary.write_text(json.dumps({"boot_id": boot_id(), "modules": _modules(), "baseline": baseline}), encoding="utf-8")
+    temporary.write_text(json.dumps({"boot_id": boot_id(), "modules": _modules(), "controllers": _cgroups.shared_controllers(), "baseline": baseline}), encoding="utf-8")
     os.replace(temporary, path)
 
 
@@ -207,6 +197,7 @@ def restore_baseline() -> None:
     if record["boot_id"] == boot_id():
         for section in RESTORED:
             _put_back(record["baseline"][section], _section(section))
+        _cgroups.restore_controllers(record["controllers"])
         _unload([name for name in _OUR_MODULES if name not in record["modules"]])
     path.unlink()
 
