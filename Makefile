@@ -7,6 +7,7 @@ MAKEFLAGS += --no-print-directory
 
 # Tools write into ~/.ansible and ~/.cache: give them a home of their own.
 USER_HOME := $(HOME)
+export USER_HOME
 export HOME := $(CURDIR)/.cache/home
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.collections
