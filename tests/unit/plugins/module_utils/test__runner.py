@@ -46,7 +46,8 @@ class Room:
         cls.calls.append("plan")
         if wanted < 0:
             raise HardeningError("A number cannot be negative.", number=wanted)
-        return NumberPlan((f"number: {state} instead of {wanted}",) if state != wanted else (), wanted, (f"careful with {wanted}",))
+        changes = (f"number: {state} instead of {wanted}",) if state != wanted else ()
+        return NumberPlan(changes, wanted, (f"careful with {wanted}",))
 
     @classmethod
     def check(cls, host: Host, plan: NumberPlan) -> None:
