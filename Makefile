@@ -15,9 +15,9 @@ export LC_ALL := C.UTF-8
 
 STAGE := tests/tools/stage
 FAST := lint types docs-lint sanity units units-py39
-COLLECTION := .collections/ansible_collections/hypervisor/hardening
-ON_TARGETS := $(addprefix $(COLLECTION)/,$(wildcard plugins/modules plugins/module_utils))
-ON_CONTROLLER := $(addprefix $(COLLECTION)/,$(filter-out plugins/modules plugins/module_utils,$(wildcard plugins/*)))
+PLACE := ansible_collections/hypervisor/hardening
+ON_TARGETS := $(addprefix .collections/$(PLACE)/,$(wildcard plugins/modules plugins/module_utils))
+ON_CONTROLLER := $(addprefix .collections/$(PLACE)/,$(filter-out plugins/modules plugins/module_utils,$(wildcard plugins/*)))
 
 .PHONY: help demo test test-fast test-real test-all benchmark docs build venv collection forget clean $(FAST)
 
@@ -55,7 +55,8 @@ types: collection ## mypy --strict: Python 3.9 for what runs on targets, 3.11 fo
 
 docs-lint: collection ## the documentation of plugins and roles, and the changelog
 	@$(STAGE) $@ \
-	  'antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs=all $(COLLECTION)' \
+	  'tests/tools/farm --copy .cache/docs-lint' \
+	  'antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs=all .cache/docs-lint/$(PLACE)' \
 	  'antsibull-changelog lint'
 
 sanity: collection ## ansible-test sanity
