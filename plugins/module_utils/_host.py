@@ -317,11 +317,21 @@ class Host:
         finally:
             os.close(fd)
 
-    def mount(self, source: str, target: str, fstype: str, flags: int, options: str = "") -> None:
-        """mount(2) in the mount namespace of PID 1: what the host sees, whatever this process lives in."""
-        from ._syscalls import mount
+    def mount(
+        self, source: str, target: str, fstype: str, flags: int, options: str = "", *, rehearse: bool = False
+    ) -> None:
+        """mount(2) in the mount namespace of PID 1: what the host sees, whatever this process lives in.
 
-        self.in_mount_namespace(1, lambda: mount(source, self.path(target), fstype, flags, options))
+        :param rehearse: do it in a copy of that namespace which goes away at once, to learn whether the kernel would.
+        """
+        from ._syscalls import CLONE_NEWNS, mount, unshare
+
+        def call() -> None:
+            if rehearse:
+                unshare(CLONE_NEWNS)
+            mount(source, self.path(target), fstype, flags, options)
+
+        self.in_mount_namespace(1, call)
 
     def unmount(self, target: str) -> None:
         """umount2(2) without flags in the mount namespace of PID 1: a busy mount is OSError EBUSY."""
