@@ -19,23 +19,23 @@ PLACE := ansible_collections/hypervisor/hardening
 ON_TARGETS := $(addprefix .collections/$(PLACE)/,$(wildcard plugins/modules plugins/module_utils))
 ON_CONTROLLER := $(addprefix .collections/$(PLACE)/,$(filter-out plugins/modules plugins/module_utils,$(wildcard plugins/*)))
 
-.PHONY: help demo test test-fast test-real test-all benchmark docs build venv collection forget clean $(FAST)
+.PHONY: help demo test test-fast test-real test-all benchmark docs build venv collection rig forget clean $(FAST)
 
 help: ## this list
 	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/  \1\t\2/p' Makefile | expand -t 16
 
-demo: collection ## harden a disposable hypervisor and watch it being proven
+demo: rig ## harden a disposable hypervisor and watch it being proven
 	@python tests/demo
 
-test: forget test-fast test-real ## the fast tier, then the real one: what has to pass
+test: forget rig test-fast test-real ## the fast tier, then the real one: what has to pass
 	@$(STAGE) --summary
 
 test-fast: $(FAST) ## style, types, documents, sanity and units
 
-test-real: collection ## real libvirt in disposable hypervisors
+test-real: rig ## real libvirt in disposable hypervisors
 	@$(STAGE) $@ 'pytest tests/integration -m "not full"'
 
-test-all: forget test-fast collection ## everything, the slow releases and machines included
+test-all: forget rig test-fast ## everything, the slow releases and machines included
 	@$(STAGE) $@ 'pytest tests/integration'
 	@$(STAGE) --summary
 
@@ -84,8 +84,13 @@ venv:
 collection: venv
 	@tests/tools/farm
 
+# What the disposable hypervisors need of this machine: installed, or said before anything starts.
+rig: collection
+	@python tests/rig install
+
 forget:
 	@$(STAGE) --begin
 
 clean: ## remove the tools, the caches and the images of the disposable hypervisors
+	@python3 tests/rig clean
 	rm -rf .venv .cache .collections .ansible build docs/_build

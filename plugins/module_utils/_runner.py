@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
@@ -129,7 +128,7 @@ def require(module: AnsibleModule, library: str, *, package: str) -> None:
     from ansible.module_utils.common.respawn import has_respawned, probe_interpreters_for_module, respawn_module
 
     if not has_respawned():
-        interpreter = probe_interpreters_for_module([p for p in SYSTEM_INTERPRETERS if os.path.exists(p)], library)
+        interpreter = probe_interpreters_for_module(SYSTEM_INTERPRETERS, library)
         if interpreter:
             respawn_module(interpreter)
     module.fail_json(msg=f"{missing_required_lib(library)} Install the package {package}.", exception=str(import_error))
