@@ -97,7 +97,7 @@ class Document:
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._assignments = _assignments(data)
-        self._first = {item.key: item for item in reversed(self._assignments)}
+        self._first = _first_of(self._assignments)
         self._wanted: dict[str, Value | None] = {}
 
     @classmethod
@@ -115,6 +115,10 @@ class Document:
         if key in self._wanted:
             return self._wanted[key]
         return self._first[key].value if key in self._first else None
+
+    def count(self, key: str) -> int:
+        """How often the parsed text assigns ``key``: libvirt uses the first one, edits drop the others."""
+        return sum(item.key == key for item in self._assignments)
 
     def set(self, key: str, value: Plain) -> None:
         """Give ``key`` this value and drop its duplicates; VirConfError if the grammar cannot write it.
@@ -196,6 +200,10 @@ def _assignments(data: bytes) -> list[_Assignment]:
         found.append(item)
         pos = _gap(data, _separator(data, item.end))
     return found
+
+
+def _first_of(assignments: list[_Assignment]) -> dict[str, _Assignment]:
+    return {item.key: item for item in reversed(assignments)}
 
 
 def _gap(data: bytes, pos: int) -> int:

@@ -1,0 +1,327 @@
+# Copyright: hypervisor.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The room of qemu.conf: the QEMU driver's configuration file, edited without losing a byte that is not meant."""
+
+from __future__ import annotations
+
+import stat
+import time
+import typing as t
+from dataclasses import dataclass
+
+from . import _confkeys, _confrules, _libvirtd
+from ._confkeys import ConfError, Keys
+from ._host import Host
+from ._journal import Journal
+from ._virconf import Document, VirConfError
+
+NOT_SHOWN = "(not shown)"
+CHANGED_NOT_SHOWN = "(changed, not shown)"
+RULES_ONLY = "rules only"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The options of the module, as its documentation describes them."""
+
+    settings: t.Mapping[str, t.Any]
+    extend: t.Mapping[str, t.Any]
+    secret_settings: t.Mapping[str, t.Any]
+    path: str = _libvirtd.QEMU_CONF
+    libvirt_check: bool = True
+    backup: bool = False
+    unsafe_writes: bool = False
+
+
+@dataclass(frozen=True)
+class State:
+    """What the host shows. ``data`` None: no file; ``judge``: the libvirt that can be asked, None for none;
+    ``loading`` None: not the file that the daemon reads."""
+
+    data: bytes | None
+    keys: Keys
+    default: Document | None
+    absent: _confrules.Lacking
+    judge: str | None
+    loading: _libvirtd.Loading | None
+    now: float
+
+
+@dataclass(frozen=True)
+class Change:
+    """One key's change; the value of a secret one is not in it. None: not set. ``folded``: that many more lines go."""
+
+    key: str
+    before: t.Any
+    after: t.Any
+    folded: int = 0
+
+    def __str__(self) -> str:
+        lines = f" ({self.folded} later lines of the same key removed)" if self.folded else ""
+        return f"{self.key}: {self.before!r} -> {self.after!r}{lines}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to become of the file. ``digest_before`` and ``digest`` are its meanings, see _libvirtd."""
+
+    path: str
+    before: bytes | None
+    after: bytes
+    changes: tuple[Change, ...]
+    diff: dict[str, str]
+    warnings: tuple[str, ...]
+    checked_by: str
+    secrets: tuple[str, ...]
+    digest_before: str
+    digest: str
+    backup_file: str | None
+    unsafe_writes: bool
+
+
+def is_secret(key: str) -> bool:
+    """Whether a key holds a password: vnc_password, spice_password, rdp_password, and what may come."""
+    return key.endswith("_password")
+
+
+def observe(host: Host, wanted: Wanted) -> State:
+    """Read the file, libvirt's lens, what the settings name, and what the daemon has loaded.
+
+    :raises ConfError: the file is not what libvirt's parser accepts.
+    """
+    data = host.read_optional(wanted.path)
+    loading = None
+    if wanted.path == _libvirtd.QEMU_CONF:
+        digest = _libvirtd.meaning_digest(_document(wanted.path, data))
+        loading = _libvirtd.loading(host, _libvirtd.layout(host), Journal(host, by=""), wanted.path, digest)
+    return State(
+        data=data,
+        keys=_confkeys.known(host),
+        default=_confkeys.sample(host) if wanted.extend else None,
+        absent=_confrules.lacking(host, wanted.settings),
+        judge=_judge(host) if wanted.libvirt_check else None,
+        loading=loading,
+        now=time.time(),
+    )
+
+
+def plan(state: State, wanted: Wanted) -> Plan:
+    """What has to change, and how it looks.
+
+    :raises ConfError: every objection to the options, each with its key.
+    """
+    values = _values(state, wanted)
+    before = _document(wanted.path, state.data)
+    document = _document(wanted.path, state.data)
+    _edit(document, values)
+    objections = _confrules.problems({k: v for k, v in values.items() if v is not None}, document, state.absent)
+    if objections:
+        raise ConfError(_list(objections))
+    changes = _changes(before, document, values)
+    after = document.render() if changes else state.data or b""
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(state.now)) + f".{int(state.now % 1 * 1000):03d}"
+    return Plan(
+        path=wanted.path,
+        before=state.data,
+        after=after,
+        changes=changes,
+        diff=_diff(wanted.path, before, document, changes) if changes else {},
+        warnings=(*_doubts(state.keys, document, values, wanted.path), *_unasked(state, wanted, changes)),
+        checked_by=f"libvirt {state.judge}" if state.judge and changes else RULES_ONLY,
+        secrets=_secrets(before, document),
+        digest_before=_libvirtd.meaning_digest(before),
+        digest=_libvirtd.meaning_digest(document),
+        backup_file=f"{wanted.path}.{stamp}~" if wanted.backup and changes and state.data is not None else None,
+        unsafe_writes=wanted.unsafe_writes,
+    )
+
+
+def check(host: Host, plan: Plan) -> None:
+    """Let the installed libvirt judge the new file, without a trace.
+
+    :raises ConfError: libvirt refuses it.
+    :raises HostError: the file cannot be replaced.
+    """
+    if not plan.changes:
+        return
+    host.check_writable(plan.path, unsafe_writes=plan.unsafe_writes)
+    if plan.checked_by == RULES_ONLY:
+        return
+    from . import _libvirtcheck
+
+    try:
+        _libvirtcheck.check(host, plan.path, plan.after)
+    except _libvirtcheck.CheckError as error:
+        message = str(error)
+        for secret in plan.secrets:
+            message = message.replace(secret, NOT_SHOWN)
+        raise ConfError(
+            f"{plan.checked_by} refuses what {plan.path} would hold. Nothing was changed. libvirt's words: {message}"
+        ) from None
+
+
+def apply(host: Host, plan: Plan, journal: Journal) -> None:
+    """Write the file, journal first."""
+    _prove(host, plan, journal, plan.digest_before)
+    journal.record_file(plan.path, plan.after)
+    if plan.backup_file and plan.before is not None:
+        status = host.stat(plan.path)
+        host.write(plan.backup_file, plan.before)
+        host.set_owner(plan.backup_file, status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode))
+    host.write(plan.path, plan.after, expected=plan.before or b"", unsafe_writes=plan.unsafe_writes)
+    _prove(host, plan, journal, plan.digest)
+
+
+def result(state: State, plan: Plan) -> dict[str, t.Any]:
+    """The return values; before the change is made (check mode), those of the time after it."""
+    made = (state.data or b"") == plan.after
+    loading = state.loading if made or state.loading is None else state.loading.after(plan.digest)
+    return {
+        "changes": [{"key": one.key, "before": one.before, "after": one.after} for one in plan.changes],
+        "keys_from": state.keys.source,
+        "checked_by": plan.checked_by,
+        "restart_required": loading.restart_required if loading else False,
+        "restart_units": list(loading.restart_units) if loading else [],
+        "guests_pending": list(loading.guests_pending) if loading else [],
+        "backup_file": plan.backup_file if made else None,
+    }
+
+
+def _judge(host: Host) -> str | None:
+    from . import _libvirtcheck
+
+    return _libvirtcheck.version(host)
+
+
+def _prove(host: Host, plan: Plan, journal: Journal, digest: str) -> None:
+    if plan.path == _libvirtd.QEMU_CONF:
+        _libvirtd.prove(host, _libvirtd.layout(host), journal, plan.path, digest)
+
+
+def _document(path: str, data: bytes | None) -> Document:
+    try:
+        return Document.parse(data or b"")
+    except VirConfError as error:
+        where = path if error.line is None else f"{path}, line {error.line}"
+        raise ConfError(
+            f"{where}: {error.message}. libvirt's QEMU driver does not start with this file. Correct it by hand; "
+            "nothing was changed."
+        ) from None
+
+
+def _values(state: State, wanted: Wanted) -> dict[str, t.Any]:
+    """Key to the value that libvirt is to read, None for a key that is to go; all objections to them at once."""
+    values: dict[str, t.Any] = {}
+    objections: list[str] = []
+    for source, mapping in (("settings", wanted.settings), ("secret_settings", wanted.secret_settings)):
+        for key, value in mapping.items():
+            try:
+                values[key] = _value(state.keys, source, key, value)
+            except ConfError as error:
+                objections.append(str(error))
+    for key, more in wanted.extend.items():
+        try:
+            if key in wanted.settings or key in wanted.secret_settings:
+                raise ConfError(
+                    f"{key} is in settings and in extend. Give the whole list, or what is to be added to it."
+                )
+            if key not in state.keys.types:
+                raise ConfError(_confkeys.unknown(key, state.keys))
+            values[key] = _confkeys.extended(key, more, state.default)
+        except ConfError as error:
+            objections.append(str(error))
+    if objections:
+        raise ConfError(_list(objections))
+    return values
+
+
+def _value(keys: Keys, source: str, key: str, value: t.Any) -> t.Any:
+    if is_secret(key) and source == "settings":
+        raise ConfError(f"{key} is a password and belongs in secret_settings, which is neither logged nor shown.")
+    if not is_secret(key) and source == "secret_settings":
+        raise ConfError(f"{key} is no password and belongs in settings, where its change is shown.")
+    if value is None:
+        return None  # also the way to get rid of a key that libvirt does not know
+    kind = keys.types.get(key)
+    if kind is None:
+        raise ConfError(_confkeys.unknown(key, keys))
+    return _confkeys.convert(key, kind, value, secret=is_secret(key))
+
+
+def _edit(document: Document, values: t.Mapping[str, t.Any]) -> None:
+    objections = []
+    for key, value in values.items():
+        try:
+            if value is None:
+                document.unset(key)
+            else:
+                document.set(key, value)
+        except VirConfError as error:
+            objections.append(f"{key}: {error.message}.")
+    if objections:
+        raise ConfError(_list(objections))
+
+
+def _changes(before: Document, after: Document, values: t.Mapping[str, t.Any]) -> tuple[Change, ...]:
+    found = []
+    for key in values:
+        old, new = before.get(key), after.get(key)
+        folded = max(before.count(key) - 1, 0)
+        if old == new and not folded:
+            continue
+        former, latter = (value.plain() if value is not None else None for value in (old, new))
+        if is_secret(key):
+            former = None if old is None else NOT_SHOWN
+            latter = None if new is None else NOT_SHOWN if old == new else CHANGED_NOT_SHOWN
+        found.append(Change(key, former, latter, folded))
+    return tuple(found)
+
+
+def _diff(path: str, before: Document, after: Document, changes: t.Sequence[Change]) -> dict[str, str]:
+    """The whole texts, which ansible-core makes a unified diff of, every password covered in both."""
+    hidden = {key: NOT_SHOWN for key in (*before.keys(), *after.keys(), *_KNOWN_SECRETS) if is_secret(key)}
+    changed = {change.key: CHANGED_NOT_SHOWN for change in changes if change.after == CHANGED_NOT_SHOWN}
+    texts = before.render(hidden), after.render({**hidden, **changed})
+    old, new = (text.decode("utf-8", "surrogateescape") for text in texts)
+    return {"before": old, "after": new, "before_header": path, "after_header": path}
+
+
+# In comments, too, a password may stand.
+_KNOWN_SECRETS = ("vnc_password", "spice_password", "rdp_password")
+
+
+def _secrets(*documents: Document) -> tuple[str, ...]:
+    """The passwords in the file as it is and as it is to be, longest first."""
+    values = {document.get(key) for document in documents for key in document.keys() if is_secret(key)}  # noqa: SIM118
+    texts = {str(value.content) for value in values if value is not None}
+    return tuple(sorted(filter(None, texts), key=len, reverse=True))
+
+
+def _doubts(keys: Keys, document: Document, values: t.Mapping[str, t.Any], path: str) -> t.Iterator[str]:
+    """What is odd about the keys of the file that nobody asked to change."""
+    for key in document.keys():  # noqa: SIM118
+        value = document.get(key)
+        if key in values or value is None:
+            continue
+        kind = keys.types.get(key)
+        if kind is None:
+            yield f"{path} holds a line that is left alone: {_confkeys.unknown(key, keys)}"
+        elif not _confkeys.suits(kind, value.plain()):
+            yield f"{path}: {key} does not hold {kind}, and libvirt's QEMU driver does not start with that."
+        if document.count(key) > 1:
+            yield f"{path} sets {key} {document.count(key)} times; libvirt takes the first one."
+
+
+def _unasked(state: State, wanted: Wanted, changes: t.Sequence[Change]) -> t.Iterator[str]:
+    if changes and not wanted.libvirt_check:
+        yield "The change was judged by the rules of this module only: libvirt_check is off."
+    elif changes and state.judge is None:
+        yield (
+            "The change was judged by the rules of this module only: libvirt's own check needs virsh and libvirt's "
+            "QEMU driver, which this host does not have."
+        )
+
+
+def _list(objections: t.Sequence[str]) -> str:
+    return "\n".join(objections)
