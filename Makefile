@@ -14,17 +14,17 @@ export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.collections
 export LC_ALL := C.UTF-8
 
 STAGE := tests/tools/stage
-FAST := lint types docs-lint sanity units units-py39
+FAST := lint types docs-lint docs sanity units units-py39
 PLACE := ansible_collections/hypervisor/hardening
 ON_TARGETS := $(addprefix .collections/$(PLACE)/,$(wildcard plugins/modules plugins/module_utils))
 ON_CONTROLLER := $(addprefix .collections/$(PLACE)/,$(filter-out plugins/modules plugins/module_utils,$(wildcard plugins/*)))
 
-.PHONY: help demo test test-fast test-real test-all benchmark docs build venv collection rig forget clean $(FAST)
+.PHONY: help demo test test-fast test-real test-all benchmark build venv collection rig forget clean $(FAST)
 
 help: ## this list
 	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/  \1\t\2/p' Makefile | expand -t 16
 
-demo: rig ## harden a disposable hypervisor and watch it being proven
+demo: collection ## harden a disposable hypervisor and watch it being proven
 	@python tests/demo
 
 test: forget rig test-fast test-real ## the fast tier, then the real one: what has to pass
