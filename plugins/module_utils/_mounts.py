@@ -29,6 +29,7 @@ DEFAULT_EXCLUDE = (
     "/run/containerd",
     "/run/containers",
     "/run/docker",
+    "/run/host",
     "/run/user/*",
     "/var/lib/containerd",
     "/var/lib/containers",

@@ -50,6 +50,7 @@ options:
       - /run/containerd
       - /run/containers
       - /run/docker
+      - /run/host
       - /run/user/*
       - /var/lib/containerd
       - /var/lib/containers
