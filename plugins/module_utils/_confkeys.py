@@ -38,7 +38,7 @@ _CORRECTIONS = {
     "keepalive_interval": INT,  # virQEMUDriverConfigLoadRPCEntry: virConfGetValueInt, -1 turns it off
 }
 
-# In the lens, so that old files stay readable; no parser since libvirt 5 reads it.
+# In the lens, so that old files stay readable; no parser from 7.0 on reads it.
 _NO_LONGER_READ = ("clear_emulator_capabilities",)
 
 # The key whose sample is libvirt's built-in list (qemu_cgroup.c, defaultDeviceACL). The samples of the other lists are
@@ -129,7 +129,7 @@ def unknown(key: str, keys: Keys) -> str:
     import difflib
 
     if key in _NO_LONGER_READ:
-        return f"{key}: no libvirt since 5.0 reads this key, so it has no effect. null removes the line."
+        return f"{key}: no libvirt since 7.0 reads this key, so it has no effect. null removes the line."
     who = "the installed libvirt" if keys.source == "lens" else "any libvirt this collection knows"
     near = difflib.get_close_matches(key, keys.types, n=3, cutoff=0.7)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""

@@ -88,8 +88,10 @@ def is_secret(key: str) -> bool:
 def observe(host: Host, wanted: Wanted) -> State:
     """Read the file, libvirt's lens, what the settings name, and what the daemon has loaded.
 
-    :raises ConfError: the file is not what libvirt's parser accepts.
+    :raises ConfError: the path is relative, or the file is not what libvirt's parser accepts.
     """
+    if not wanted.path.startswith("/"):
+        raise ConfError(f"path: {wanted.path!r} is not an absolute path.")
     data = host.read_optional(wanted.path)
     loading = None
     if wanted.path == _libvirtd.QEMU_CONF:
