@@ -158,6 +158,10 @@ class Host:
         finally:
             os.close(fd)
 
+    def block_size(self, path: str) -> int:
+        """f_bsize of statfs(2) in bytes: on hugetlbfs the size of its pages (fs/hugetlbfs/inode.c)."""
+        return os.statvfs(self.path(path)).f_bsize
+
     def uid(self, name: str) -> int | None:
         """The uid of a user name, None where the host does not know it."""
         if self.root:

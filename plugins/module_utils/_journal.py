@@ -83,6 +83,11 @@ class Journal:
         """All entries, oldest first."""
         return [self._read(name) for name in self._names()]
 
+    def since(self, moment: float) -> list[Entry]:
+        """The entries made at or after ``moment`` (seconds since the epoch, taken by the second), oldest first."""
+        first = _stamp(int(moment))
+        return [self._read(name) for name in self._names() if name >= first]
+
     def unproven(self, path: str) -> Entry | None:
         """The first change of a file that no daemon is proven to have loaded: its former bytes are the good ones."""
         proof = self.loaded(path)
@@ -125,7 +130,7 @@ class Journal:
 
     def _record(self, kind: str, target: str, before: t.Any, after: t.Any) -> Entry:
         now = time.time_ns()
-        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now // 10**9))
+        stamp = _stamp(now // 10**9)
         name = f"{stamp}.{now % 10**9:09d}-{os.getpid()}.json"
         entry = Entry(name, f"{stamp}Z", VERSION, self._by, kind, target, before, after)
         self._write(name, {key: value for key, value in vars(entry).items() if key != "name"})
@@ -167,6 +172,10 @@ class Journal:
         self._host.make_directory(os.path.dirname(DIRECTORY), 0o700)
         self._host.make_directory(DIRECTORY, 0o700)
         self._host.write(f"{DIRECTORY}/{name}", json.dumps(content, sort_keys=True).encode())
+
+
+def _stamp(seconds: int) -> str:
+    return time.strftime("%Y%m%dT%H%M%S", time.gmtime(seconds))
 
 
 def _base64(data: bytes) -> str:

@@ -123,16 +123,21 @@ def is_below(path: str, directory: str) -> bool:
     return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 
+def of_guest(host: Host, pid: int) -> dict[str, Mount] | None:
+    """What a guest's process sees, if it has a mount namespace of its own; None if it shares the host's, or has ended."""
+    try:
+        if host.readlink(f"/proc/{pid}/ns/mnt") == host.readlink("/proc/1/ns/mnt"):
+            return None
+    except FileNotFoundError:
+        return None
+    return visible(read(host, pid))
+
+
 def outside(host: Host, pid: int, targets: t.Iterable[str]) -> bool:
-    """Whether a process has a mount namespace of its own that what is mounted below one of ``targets`` does not reach.
+    """Whether a guest has a mount namespace of its own that what is mounted below one of ``targets`` does not reach.
 
     libvirt makes everything in a guest's namespace a slave of the host's (qemu_domain_namespace.c); a mount that the
     host had private at that time has no master and stays outside for as long as the guest runs.
     """
-    try:
-        if host.readlink(f"/proc/{pid}/ns/mnt") == host.readlink("/proc/1/ns/mnt"):
-            return False
-    except FileNotFoundError:  # it has ended
-        return False
-    seen = visible(read(host, pid))
-    return any(target not in seen or not seen[target].master for target in targets)
+    seen = of_guest(host, pid)
+    return seen is not None and any(target not in seen or not seen[target].master for target in targets)

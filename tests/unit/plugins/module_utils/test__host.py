@@ -53,6 +53,10 @@ def test_filesystem_type_is_the_kernels_number() -> None:
     assert Host().filesystem("/sys") == SYSFS_MAGIC
 
 
+def test_block_size_is_that_of_statfs() -> None:
+    assert Host().block_size("/proc") == os.statvfs("/proc").f_bsize
+
+
 def test_users_of_this_host() -> None:
     assert Host().uid("root") == 0
     assert Host().gid("root") == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,11 @@ def test_reading_makes_no_directory(host: Host, journal: Journal) -> None:
     assert journal.entries() == []
     assert journal.loaded(CONF) is None
     assert not host.exists(DIRECTORY)
+
+
+def test_entries_since_a_moment(tmp_path: Path) -> None:
+    journal = Journal(Host(str(tmp_path)), by="test")
+    journal.record_value("/sys/first", 1, 2)
+    now = time.time()
+    assert [entry.target for entry in journal.since(now - 2)] == ["/sys/first"]
+    assert journal.since(now + 2) == []
