@@ -3,16 +3,30 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Disposable hypervisors: real systemd, sshd and libvirtd in seconds, and nothing left of them afterwards.
 
-    import rig
-    with rig.host("trixie") as host:
-        host.run(["virsh", "list"])
+import rig
+with rig.host("trixie") as host:
+    host.run(["virsh", "list"])
 """
 
 from __future__ import annotations
 
 from ._base import RigError
-from ._hosts import Host, down, get, host, inventory, names, reap, up
+from ._host import Host
+from ._hosts import down, get, host, names, publish, reap, up
 from ._image import build
 from ._machine import differences, snapshot
 
-__all__ = ["Host", "RigError", "build", "differences", "down", "get", "host", "inventory", "names", "reap", "snapshot", "up"]
+__all__ = [
+    "Host",
+    "RigError",
+    "build",
+    "differences",
+    "down",
+    "get",
+    "host",
+    "names",
+    "publish",
+    "reap",
+    "snapshot",
+    "up",
+]

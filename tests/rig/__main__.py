@@ -10,6 +10,6 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from rig._cli import main  # noqa: E402  (the path comes first)
+from rig._cli import main
 
 sys.exit(main(sys.argv[1:]))

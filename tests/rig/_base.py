@@ -49,7 +49,7 @@ def check_name(name: str) -> None:
     :raises RigError: the name is refused.
     """
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}[a-z0-9]|[a-z]", name):
-        raise RigError(f"{name!r} is no name for a host: use lower-case letters, digits and hyphens, beginning with a letter")
+        raise RigError(f"{name!r} is no name for a host: use lower-case letters, digits and hyphens, a letter first")
 
 
 def say(text: str) -> None:
@@ -97,7 +97,6 @@ def _die_with_parent() -> None:
 def run(
     argv: Sequence[str | os.PathLike[str]],
     *,
-    input: str | None = None,
     check: bool = True,
     timeout: float | None = 120.0,
 ) -> subprocess.CompletedProcess[str]:
@@ -109,8 +108,7 @@ def run(
     try:
         result = subprocess.run(
             words,
-            input=input,
-            stdin=subprocess.DEVNULL if input is None else None,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",
             errors="replace",
@@ -134,7 +132,9 @@ def _environment() -> dict[str, str]:
     return wanted
 
 
-def run_long(argv: Sequence[str | os.PathLike[str]], label: str, log: IO[bytes], *, pass_fds: tuple[int, ...] = ()) -> None:
+def run_long(
+    argv: Sequence[str | os.PathLike[str]], label: str, log: IO[bytes], *, pass_fds: tuple[int, ...] = ()
+) -> None:
     """Run a long command with its output in ``log``; say every few seconds where it is.
 
     The command dies with this process, whatever kills it.
@@ -150,7 +150,7 @@ def run_long(argv: Sequence[str | os.PathLike[str]], label: str, log: IO[bytes],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=_environment(),
-        preexec_fn=_die_with_parent,
+        preexec_fn=_die_with_parent,  # noqa: PLW1509 (the rig has no threads)
         pass_fds=pass_fds,
     ) as child:
         assert child.stdout is not None
@@ -160,7 +160,8 @@ def run_long(argv: Sequence[str | os.PathLike[str]], label: str, log: IO[bytes],
             child.kill()
             raise
     if child.returncode != 0:
-        raise RigError(f"{label}: exit status {child.returncode} of {' '.join(words)}\n" + b"\n".join(tail).decode(errors="replace"))
+        said = b"\n".join(tail).decode(errors="replace")
+        raise RigError(f"{label}: exit status {child.returncode} of: {' '.join(words)}\n{said}")
     say(f"{label}: done in {time.monotonic() - begun:.1f} s")
 
 
@@ -197,7 +198,7 @@ def spawn(
         stderr=subprocess.STDOUT if output is not None else None,
         env=_environment(),
         start_new_session=True,
-        preexec_fn=_die_with_parent if dies_with_parent else None,
+        preexec_fn=_die_with_parent if dies_with_parent else None,  # noqa: PLW1509 (the rig has no threads)
         pass_fds=pass_fds,
     )
 
@@ -205,9 +206,11 @@ def spawn(
 def start_time(pid: int) -> int | None:
     """The start time of a process in clock ticks since boot (field 22 of proc(5) stat); None for a dead one."""
     try:
-        fields = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        text = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
+    # The name before the last ")" may hold blanks and brackets; after it comes field 3, the state.
+    fields = text.rpartition(")")[2].split()
     return None if fields[0] in "ZX" else int(fields[19])
 
 

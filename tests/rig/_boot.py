@@ -1,22 +1,28 @@
 # Copyright: hypervisor.hardening contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The last steps of a boot, taken in the mount and network namespaces that become the host's."""
+"""The supervisor of a host: the process in whose mount and network namespaces systemd-nspawn boots it."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pathlib
 import stat
 import sys
+import time
 from typing import Any
 
-from ._base import run
+from . import _cgroups
+from ._base import run, spawn
+
+# What systemd-nspawn --keep-unit exits with when the host wants to be booted again.
+_AGAIN = 133
 
 
-def boot(directory: pathlib.Path) -> None:
-    """Lay the host's root file system and become systemd-nspawn; never returns.
+def boot(directory: pathlib.Path) -> int:
+    """Lay the host's root file system and boot it, again whenever it reboots; return nspawn's last exit status.
 
     Waits for one JSON line on standard input, which comes when the network device is there.
     """
@@ -52,7 +58,27 @@ def boot(directory: pathlib.Path) -> None:
         "--network-namespace-path=/proc/self/ns/net",
         "--console=read-only",
     ]
-    os.execvp(argv[0], argv)
+    home = _cgroups.own()
+    keeper = home / "keeper"
+    _cgroups.move(os.getpid(), keeper)
+    _cgroups.hand_down(home)
+    for count in itertools.count(1):
+        status = _boot_once(argv, home / f"boot-{count}", keeper)
+        if status != _AGAIN:
+            return status
+    raise AssertionError("itertools.count has no end")
+
+
+def _boot_once(argv: list[str], group: pathlib.Path, keeper: pathlib.Path) -> int:
+    # A child begins where its parent is; nspawn then divides its cgroup in two and leaves it empty.
+    _cgroups.move(os.getpid(), group)
+    # It dies with its supervisor, and the host with it.
+    nspawn = spawn(argv, dies_with_parent=True)
+    _cgroups.move(os.getpid(), keeper)
+    while nspawn.poll() is None and (group / "cgroup.procs").read_text(encoding="ascii"):
+        time.sleep(0.01)
+    _cgroups.hand_down(group)
+    return nspawn.wait()
 
 
 def _personalise(root: pathlib.Path, config: dict[str, Any]) -> None:

@@ -53,21 +53,38 @@ def enter(scope: str, name: str, pid: int) -> None:
         return
     group = _of(unified(), scope, name)
     group.mkdir(parents=True, exist_ok=True)
+    for parent in (unified(), group.parent):
+        hand_down(parent)
+    move(pid, group)
+
+
+def own() -> pathlib.Path:
+    """The cgroup of this process.
+
+    :raises RigError: it has none in cgroup v2.
+    """
+    for line in pathlib.Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
+        if line.startswith("0::/"):
+            return unified() / line.removeprefix("0::/")
+    raise RigError(
+        "this process has no cgroup of version 2: boot the machine without cgroup_no_v1 or with cgroup2 mounted"
+    )
+
+
+def move(pid: int, group: pathlib.Path) -> None:
+    """Put a process into a cgroup, making it if need be."""
+    group.mkdir(exist_ok=True)
     (group / "cgroup.procs").write_text(str(pid), encoding="ascii")
 
 
-def hand_down(scope: str, name: str) -> None:
-    """Give a host every controller there is, unless systemd did; to be called once nspawn has its two cgroups.
+def hand_down(group: pathlib.Path) -> None:
+    """Give the children of a cgroup every controller that it has; it may have no process of its own (cgroups(7)).
 
     libvirt takes a cgroup2 without any controller for no cgroup at all (virCgroupV2Available), and then
     leaves guests without a cgroup and a device filter of their own.
     """
-    if _systemd_runs():
-        return
-    group = _of(unified(), scope, name)
-    for parent in (unified(), group.parent, group):
-        for controller in (parent / "cgroup.controllers").read_text(encoding="ascii").split():
-            _switch(parent, f"+{controller}")
+    for controller in (group / "cgroup.controllers").read_text(encoding="ascii").split():
+        _switch(group, f"+{controller}")
 
 
 def shared_controllers() -> list[str]:

@@ -45,7 +45,8 @@ def missing() -> list[str]:
     """One line for each thing that is missing, with what to do; an empty list when all is there."""
     lines = []
     if sys.platform != "linux" or platform.machine() != "x86_64":
-        lines.append(f"machine: Linux on x86_64 is needed, this is {sys.platform} on {platform.machine()}: use another machine")
+        here = f"{sys.platform} on {platform.machine()}"
+        lines.append(f"machine: Linux on x86_64 is needed, this is {here}: use another machine")
     if os.geteuid() != 0:
         lines.append("user: root is needed for namespaces and mounts: run it with sudo")
     packages = missing_packages()
@@ -58,13 +59,16 @@ def missing() -> list[str]:
         lines.append("kernel: no cgroup2 file system is mounted: mount one on /sys/fs/cgroup/unified")
     free, needed = _image.free_megabytes(), _image.needed_megabytes()
     if free < needed:
-        lines.append(f"disk: {cache_dir()} has {free} MB free and needs {needed}: free some or set HYPERVISOR_RIG_CACHE to another place")
+        place = f"{cache_dir()} has {free} MB free and needs {needed}"
+        lines.append(f"disk: {place}: free some, or set HYPERVISOR_RIG_CACHE to another place")
     return lines
 
 
 def _loadable(module: str) -> bool:
     modprobe = shutil.which("modprobe", path="/usr/sbin:/sbin")
-    return bool(modprobe) and subprocess.run([modprobe, "-n", module], check=False, capture_output=True).returncode == 0
+    if not modprobe:
+        return False
+    return subprocess.run([modprobe, "--dry-run", module], check=False, capture_output=True).returncode == 0
 
 
 def install() -> None:
@@ -76,7 +80,7 @@ def install() -> None:
     if not packages:
         return
     if not shutil.which("apt-get"):
-        raise RigError(f"this machine has no apt-get: install what gives you {', '.join(sorted(_NEEDED))} by its own means")
+        raise RigError(f"this machine has no apt-get: get {', '.join(sorted(_NEEDED))} by its own means")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for arguments in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
         if subprocess.run(["apt-get", "-q", *arguments], env=environment, check=False).returncode != 0:

@@ -18,12 +18,13 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
-from . import _boot, _checks, _hosts, _image, _machine, _recipe
+from . import _boot, _checks, _hosts, _image, _machine, _recipe, _registry
 from ._base import RigError, cache_dir, locked, remove_tree, say, scope
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command; return the exit status."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
     options = _parser().parse_args(arguments)
@@ -43,22 +44,24 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="rig", description="Disposable hypervisors to try and test the collection on.")
+    parser = argparse.ArgumentParser(prog="rig", description="Disposable hypervisors to try things on.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    def command(name: str, function: object, help: str | None) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=help) if help else commands.add_parser(name)
+    def command(name: str, function: object, text: str | None) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text) if text else commands.add_parser(name)
         sub.set_defaults(run=function)
         return sub
 
     command("check", _check, "say what is missing on this machine")
     command("install", _install, "install the missing packages (never libvirt or QEMU)")
     build = command("build", _build, "build images, unless they are there")
-    build.add_argument("release", nargs="*", metavar="RELEASE", help=f"of {', '.join(_recipe.RELEASES)}; default all")
+    releases = ", ".join(_recipe.RELEASES)
+    build.add_argument("release", nargs="*", metavar="RELEASE", help=f"of {releases}; all of them if none is given")
     up = command("up", _up, "boot a host")
     up.add_argument("name")
     up.add_argument("--release", default="trixie", choices=_recipe.RELEASES)
-    up.add_argument("--hugepages", type=int, default=0, metavar="N", help="add N huge pages of the default size to the machine's pool")
+    pages = "add N huge pages of the default size to the machine's pool"
+    up.add_argument("--hugepages", type=int, default=0, metavar="N", help=pages)
     ssh = command("ssh", _ssh, "run a command on a host, or open a session")
     ssh.add_argument("name")
     ssh.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- CMD ...")
@@ -73,10 +76,10 @@ def _parser() -> argparse.ArgumentParser:
     compare = command("compare", _compare, "compare the machine with a snapshot; exit status 1 if they differ")
     compare.add_argument("file", type=pathlib.Path)
     command("clean", _clean, "take all hosts down and remove the cache")
-    for name, function, arguments in (("_build", _build_here, ("release", "parts")), ("_boot", _boot_here, ("directory",))):
+    for name, function, words in (("_build", _build_here, ["release", "parts"]), ("_boot", _boot_here, ["directory"])):
         sub = command(name, function, None)
-        for argument in arguments:
-            sub.add_argument(argument)
+        for word in words:
+            sub.add_argument(word)
     return parser
 
 
@@ -113,8 +116,7 @@ def _build_here(options: argparse.Namespace) -> int:
 
 
 def _boot_here(options: argparse.Namespace) -> int:
-    _boot.boot(pathlib.Path(options.directory))
-    return 0
+    return _boot.boot(pathlib.Path(options.directory))
 
 
 def _up(options: argparse.Namespace) -> int:
@@ -157,7 +159,7 @@ def _list(_options: argparse.Namespace) -> int:
 
 
 def _inventory(_options: argparse.Namespace) -> int:
-    path = _hosts.inventory()
+    path = _hosts.publish()
     print(f"# {path}")
     print(path.read_text(encoding="ascii"), end="")
     return 0
@@ -181,7 +183,7 @@ def _clean(_options: argparse.Namespace) -> int:
     if not cache.exists():
         return 0
     _hosts.reap()
-    others = sorted({path.parent.parent.name for path in (cache / "hosts").glob("*/*/host.json")} - {scope()})
+    others = sorted(_registry.scopes_up() - {scope()})
     if others:
         raise RigError(f"others have hosts up from this cache ({', '.join(others)}): they take them down first")
     for name in _hosts.names():

@@ -13,11 +13,12 @@ import sys
 import tempfile
 import time
 
-from . import _recipe
+from . import _recipe, _registry
 from ._base import RigError, cache_dir, locked, remove_tree, run, run_long, say, spawn
 
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _NEEDED_MB = 4000
+_KEPT_SECONDS = 86400
 
 
 def image_dir(release: str) -> pathlib.Path:
@@ -50,6 +51,7 @@ def build(release: str) -> pathlib.Path:
             say(f"removing what a broken-off build left: {stale}")
             remove_tree(stale)
         if is_built(release):
+            os.utime(final / "image.json")
             return final
         begun = time.monotonic()
         for directory in (building, final.parent, _deb_cache(release)):
@@ -62,6 +64,7 @@ def build(release: str) -> pathlib.Path:
         except BaseException:
             remove_tree(parts)
             raise
+        _remove_older(release, final)
         say(f"{release} is built: {final} ({time.monotonic() - begun:.0f} s)")
         return final
 
@@ -86,6 +89,18 @@ def _build_apart(release: str, parts: pathlib.Path, lock: int) -> None:
         raise RigError(f"the image of {release} could not be built; its whole log is {log}")
 
 
+def _remove_older(release: str, final: pathlib.Path) -> None:
+    """Remove the images of former recipes, but none that a host is on or that another checkout used within a day."""
+    used = _registry.images_in_use()
+    for image in final.parent.glob(f"{release}-*"):
+        recent = time.time() - (image / "image.json").stat().st_mtime < _KEPT_SECONDS
+        if image != final and os.fspath(image) not in used and not recent:
+            say(f"removing an image of a former recipe: {image.name}")
+            # Without this file it is no image any more, whatever happens to the rest.
+            (image / "image.json").unlink()
+            remove_tree(image)
+
+
 def _commit(parts: pathlib.Path, final: pathlib.Path) -> None:
     run(["sync", "--file-system", parts])
     os.rename(parts, final)
@@ -105,20 +120,17 @@ def build_here(release: str, parts: pathlib.Path) -> None:
     debs = _deb_cache(release)
     mirror = _mirror()
     with (parts / "build.log").open("wb") as log:
-        run_long(
-            ["debootstrap", "--variant=minbase", f"--cache-dir={debs}", f"--keyring={_KEYRING}", release, root]
-            + ([mirror] if mirror else []),
-            f"{release}: base system",
-            log,
-        )
+        options = ["--variant=minbase", f"--cache-dir={debs}", f"--keyring={_KEYRING}"]
+        words = ["debootstrap", *options, release, os.fspath(root), *([mirror] if mirror else [])]
+        run_long(words, f"{release}: base system", log)
         _prepare_chroot(root, debs)
-        chroot = ["chroot", root]
+        chroot = ["chroot", os.fspath(root)]
         apt = [*chroot, "apt-get", "-y", "-q", "--no-install-recommends", "-o", "Dpkg::Options::=--force-unsafe-io"]
         run_long([*apt, "update"], f"{release}: package lists", log)
         run_long([*apt, "install", *_recipe.packages(release)], f"{release}: libvirt, QEMU, sshd", log)
         _finish_chroot(root)
     version = run([*chroot, "dpkg-query", "-W", "-f", "${Version}", "libvirt-daemon"]).stdout
-    facts = {"release": release, "digest": _recipe.digest(release), "libvirt": version, "packages": _recipe.packages(release)}
+    facts = {"release": release, "libvirt": version, "packages": _recipe.packages(release)}
     (parts / "image.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
@@ -127,12 +139,12 @@ def _deb_cache(release: str) -> pathlib.Path:
 
 
 def _mirror() -> str | None:
-    """The Debian mirror that this machine itself uses; none on another distribution (debootstrap then knows its own)."""
+    """The Debian mirror that this machine itself uses; without one, debootstrap has a default of its own."""
     chosen = os.environ.get("HYPERVISOR_RIG_MIRROR")
     if chosen:
         return chosen
-    lines = run(["apt-get", "indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(COMPONENT)|$(REPO_URI)", "Created-By: Packages"]).stdout
-    for line in lines.splitlines():
+    shape = "$(ORIGIN)|$(LABEL)|$(COMPONENT)|$(REPO_URI)"
+    for line in run(["apt-get", "indextargets", "--format", shape, "Created-By: Packages"]).stdout.splitlines():
         origin, label, component, uri = line.split("|")
         if (origin, label, component) == ("Debian", "Debian", "main"):
             return uri
@@ -147,7 +159,8 @@ def _prepare_chroot(root: pathlib.Path, debs: pathlib.Path) -> None:
     )
     (root / "etc/dpkg/dpkg.cfg.d").mkdir(parents=True, exist_ok=True)
     (root / "etc/dpkg/dpkg.cfg.d/90rig").write_text(
-        "path-exclude=/usr/share/man/*\npath-exclude=/usr/share/locale/*\npath-exclude=/usr/share/doc/*\n", encoding="ascii"
+        "path-exclude=/usr/share/man/*\npath-exclude=/usr/share/locale/*\npath-exclude=/usr/share/doc/*\n",
+        encoding="ascii",
     )
     shutil.copyfile("/etc/resolv.conf", root / "etc/resolv.conf")
     run(["mount", "-t", "proc", "proc", root / "proc"])

@@ -11,8 +11,8 @@ import pathlib
 import re
 from collections.abc import Iterable, Mapping
 
-from . import _cgroups
-from ._base import boot_id, cache_dir, run, say, start_time
+from . import _cgroups, _registry
+from ._base import RigError, boot_id, cache_dir, run, say, start_time
 from ._net import LINK_PREFIX
 
 Section = dict[str, str]
@@ -29,16 +29,18 @@ _MOVING_SYSCTLS = ("/proc/sys/kernel/ns_last_pid", "/proc/sys/kernel/random/", "
 # Those of a link come and go with it.
 _SYSCTLS_OF_OUR_LINKS = re.compile(rf"/proc/sys/net/ipv[46]/(conf|neigh)/{LINK_PREFIX}")
 # The modules that bringing a host up can load; no other one is ever unloaded.
-_OUR_MODULES = ("overlay", "veth", "bridge", "stp", "llc", "tun", "tap", "vhost_net", "vhost", "vhost_iotlb", "nf_tables", "loop")
-RESTORED = ("hugepages", "tuning", "sysctls")
+_OUR_MODULES = ("overlay", "macvlan", "veth", "bridge", "stp", "llc", "vhost_net", "tap", "vhost", "vhost_iotlb", "tun")
+_RESTORED = ("hugepages", "tuning", "sysctls")
 
 
 def snapshot(scope: str) -> Snapshot:
-    """The machine now, without what other sets of hosts than ``scope`` have up."""
+    """The machine now, without what other sets of hosts than ``scope`` have up.
+
+    While they have any, the values that all hosts share are left out: they are put back when the last host goes.
+    """
+    shared = {} if _others_are_up(scope) else {section: _section(section) for section in _RESTORED}
     return {
-        "hugepages": _values(_HUGEPAGE_GLOBS),
-        "tuning": _values(_TUNING_GLOBS),
-        "sysctls": _sysctls(),
+        **shared,
         "links": _links(scope),
         "addresses": _addresses(scope),
         "mounts": _mounts(),
@@ -47,15 +49,18 @@ def snapshot(scope: str) -> Snapshot:
         "modules": dict.fromkeys(_modules(), "loaded"),
         "devices": _devices(),
         "processes": _processes(scope),
-        "hosts": {path.name: "present" for path in (cache_dir() / "hosts" / scope).glob("*/")},
+        "hosts": {path.name: "present" for path in _registry.scope_dir(scope).glob("*/")},
     }
 
 
 def differences(before: Snapshot, after: Snapshot) -> list[str]:
-    """One line for each thing that is there, gone or another; an empty list for the same machine."""
+    """One line for each thing that is there, gone or another; an empty list for the same machine.
+
+    A section that only one of the two pictures has is not compared.
+    """
     lines = []
-    for section in sorted({*before, *after}):
-        old, new = before.get(section, {}), after.get(section, {})
+    for section in sorted(before.keys() & after.keys()):
+        old, new = before[section], after[section]
         for name in sorted({*old, *new}):
             if old.get(name) != new.get(name):
                 lines.append(f"{section}: {name}: {old.get(name, '(absent)')} -> {new.get(name, '(absent)')}")
@@ -98,9 +103,13 @@ def _sysctls() -> Section:
     return found
 
 
+def _others_are_up(scope: str) -> bool:
+    return bool(_registry.scopes_up() - {scope})
+
+
 def _foreign(name: str, scope: str) -> bool:
     """Whether the name of a link belongs to a set of hosts that somebody else has up."""
-    nets = (cache_dir() / "hosts").glob("*/net.json")
+    nets = _registry.hosts_dir().glob("*/net.json")
     prefixes = [json.loads(path.read_text())["prefix"] for path in nets if path.parent.name != scope]
     return any(name.startswith(prefix) for prefix in prefixes)
 
@@ -136,7 +145,9 @@ def _mounts() -> Section:
 
 
 def _groups(scope: str) -> Section:
-    found = {"controllers of the root's children": " ".join(_cgroups.shared_controllers())}
+    found: Section = {}
+    if not _others_are_up(scope):
+        found["controllers of the root's children"] = " ".join(_cgroups.shared_controllers())
     for mount, fstype in _cgroups.mounts():
         for path in mount.glob("*/"):
             if not path.name.startswith(_cgroups.PREFIX) or path.name == f"{_cgroups.PREFIX}-{scope}":
@@ -145,9 +156,8 @@ def _groups(scope: str) -> Section:
 
 
 def _loops() -> Section:
-    return {
-        path.parent.parent.name: _read(path) or "" for path in pathlib.Path("/sys/block").glob("loop*/loop/backing_file")
-    }
+    files = pathlib.Path("/sys/block").glob("loop*/loop/backing_file")
+    return {path.parent.parent.name: _read(path) or "" for path in files}
 
 
 def _modules() -> list[str]:
@@ -167,7 +177,7 @@ def _devices() -> Section:
 
 
 def _processes(scope: str) -> Section:
-    mine = f"{cache_dir()}/hosts/{scope}/"
+    mine = f"{_registry.scope_dir(scope)}/"
     found = {}
     for directory in pathlib.Path("/proc").glob("[0-9]*"):
         if start_time(int(directory.name)) is None:
@@ -179,12 +189,31 @@ def _processes(scope: str) -> Section:
     return found
 
 
+def add_hugepages(count: int) -> None:
+    """Add huge pages of the default size to the machine's pool.
+
+    :raises RigError: the kernel did not find as much memory.
+    """
+    pool = pathlib.Path("/proc/sys/vm/nr_hugepages")
+    wanted = int(pool.read_text(encoding="ascii")) + count
+    pool.write_text(str(wanted), encoding="ascii")
+    given = int(pool.read_text(encoding="ascii"))
+    if given < wanted:
+        raise RigError(f"the kernel gave {given} of {wanted} huge pages: free some memory, or ask for fewer")
+
+
 def record_baseline() -> None:
     """Write down what is put back later; to be called while no host is up."""
-    baseline = {section: _section(section) for section in RESTORED}
+    baseline = {section: _section(section) for section in _RESTORED}
     path = cache_dir() / "machine.json"
     temporary = path.with_suffix(".new")
-    temporary.write_text(json.dumps({"boot_id": boot_id(), "modules": _modules(), "controllers": _cgroups.shared_controllers(), "baseline": baseline}), encoding="utf-8")
+    record = {
+        "boot_id": boot_id(),
+        "modules": _modules(),
+        "controllers": _cgroups.shared_controllers(),
+        "baseline": baseline,
+    }
+    temporary.write_text(json.dumps(record), encoding="utf-8")
     os.replace(temporary, path)
 
 
@@ -195,7 +224,7 @@ def restore_baseline() -> None:
         return
     record = json.loads(path.read_text(encoding="utf-8"))
     if record["boot_id"] == boot_id():
-        for section in RESTORED:
+        for section in _RESTORED:
             _put_back(record["baseline"][section], _section(section))
         _cgroups.restore_controllers(record["controllers"])
         _unload([name for name in _OUR_MODULES if name not in record["modules"]])
@@ -224,4 +253,5 @@ def _unload(names: Iterable[str]) -> None:
     loaded = set(_modules())
     for name in names:
         if name in loaded:
+            # Refused as long as somebody uses it, which is then not the rig.
             run(["rmmod", name], check=False)

@@ -1,7 +1,11 @@
 # Copyright: hypervisor.hardening contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One private bridge and subnet per scope; each host has one leg in it, called host0 inside."""
+"""One private subnet per scope, which the outer machine and each host have one leg in.
+
+The hosts' legs (host0 inside) are macvlan devices on one end of a veth pair; the other end is the machine's. So
+hosts reach each other without passing the machine's packet filter, which container engines set to drop what is bridged.
+"""
 
 from __future__ import annotations
 
@@ -15,42 +19,52 @@ from typing import Any
 from ._base import RigError, run
 
 # RFC 2544 set this range aside for benchmarks of network devices, so hardly anybody routes it.
-_RANGE = ipaddress.ip_network("198.18.0.0/15")
+_RANGE = ipaddress.IPv4Network("198.18.0.0/15")
 #: How every link of the rig on the outer machine is called.
 LINK_PREFIX = "hvr"
 _FIRST_SLOT, _LAST_SLOT = 10, 250
 
 
 def ensure(directory: pathlib.Path, scope: str) -> dict[str, Any]:
-    """Make the bridge of a scope unless it is there.
+    """Make the network of a scope unless it is there.
 
     :raises RigError: no subnet is free.
     """
     path = directory / "net.json"
     if path.exists():
         net: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if pathlib.Path(f"/sys/class/net/{net['bridge']}").exists():
+        if _exists(net["prefix"]) and _exists(_parent(net)):
             return net
     digest = hashlib.sha256(scope.encode()).hexdigest()
-    prefix = f"{LINK_PREFIX}{digest[:5]}"
+    net = {"prefix": f"{LINK_PREFIX}{digest[:5]}"}
+    _delete_all(net["prefix"])
     subnet = _free_subnet(int(digest[:4], 16))
-    net = {"prefix": prefix, "bridge": f"{prefix}-br", "subnet": str(subnet)}
+    net["subnet"] = str(subnet)
     directory.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".new")
     temporary.write_text(json.dumps(net), encoding="utf-8")
     os.replace(temporary, path)
-    run(["ip", "link", "add", net["bridge"], "type", "bridge"])
-    run(["ip", "address", "add", f"{subnet[1]}/24", "dev", net["bridge"]])
-    run(["ip", "link", "set", net["bridge"], "up"])
+    run(["ip", "link", "add", net["prefix"], "type", "veth", "peer", "name", _parent(net)])
+    run(["ip", "address", "add", f"{subnet[1]}/24", "dev", net["prefix"]])
+    for link in (net["prefix"], _parent(net)):
+        run(["ip", "link", "set", link, "up"])
     return net
+
+
+def _parent(net: dict[str, Any]) -> str:
+    return f"{net['prefix']}-up"
+
+
+def _exists(link: str) -> bool:
+    return pathlib.Path(f"/sys/class/net/{link}").exists()
 
 
 def _free_subnet(first: int) -> ipaddress.IPv4Network:
     taken = []
     for route in json.loads(run(["ip", "-json", "-4", "route", "show", "table", "all"]).stdout):
         if route["dst"] != "default":
-            taken.append(ipaddress.ip_network(route["dst"], strict=False))
-    subnets = list(_RANGE.subnets(new_prefix=24))
+            taken.append(ipaddress.IPv4Network(route["dst"], strict=False))
+    subnets: list[ipaddress.IPv4Network] = list(_RANGE.subnets(new_prefix=24))
     for step in range(len(subnets)):
         subnet = subnets[(first + step) % len(subnets)]
         if not any(subnet.overlaps(other) for other in taken):
@@ -83,32 +97,25 @@ def is_apart(pid: int) -> bool:
 
 
 def attach(directory: pathlib.Path, slot: int, pid: int) -> None:
-    """Put a leg of the bridge, with the slot's address, into the network namespace of a process."""
+    """Put a leg, with the slot's address, into the network namespace of a process; it goes with the namespace."""
     net = json.loads((directory / "net.json").read_text(encoding="utf-8"))
-    outside = f"{net['prefix']}-{slot}"
-    run(["ip", "link", "add", outside, "type", "veth", "peer", "name", "host0", "netns", str(pid)])
-    run(["ip", "link", "set", outside, "master", net["bridge"], "up"])
     inside = ["nsenter", "-t", str(pid), "-n", "ip"]
+    kind = ["type", "macvlan", "mode", "bridge"]
+    run(["ip", "link", "add", "link", _parent(net), "name", "host0", "netns", str(pid), *kind])
     run([*inside, "address", "add", f"{address(net, slot)}/24", "dev", "host0"])
     run([*inside, "link", "set", "lo", "up"])
     run([*inside, "link", "set", "host0", "up"])
 
 
-def detach(directory: pathlib.Path, slot: int) -> None:
-    """Remove the leg of a slot, if it is there."""
-    path = directory / "net.json"
-    if path.exists():
-        _delete(f"{json.loads(path.read_text(encoding='utf-8'))['prefix']}-{slot}")
-
-
 def remove(directory: pathlib.Path) -> None:
-    """Remove the bridge of a scope, if it is there."""
+    """Remove the network of a scope, if it is there."""
     path = directory / "net.json"
     if path.exists():
-        _delete(json.loads(path.read_text(encoding="utf-8"))["bridge"])
+        _delete_all(json.loads(path.read_text(encoding="utf-8"))["prefix"])
 
 
-def _delete(link: str) -> None:
-    if pathlib.Path(f"/sys/class/net/{link}").exists():
-        # It also goes by itself with the last process of its namespace, perhaps just now.
-        run(["ip", "link", "delete", link], check=False)
+def _delete_all(prefix: str) -> None:
+    for link in pathlib.Path("/sys/class/net").glob(f"{prefix}*"):
+        # A veth takes its other end along.
+        if _exists(link.name):
+            run(["ip", "link", "delete", link.name], check=False)

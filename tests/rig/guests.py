@@ -15,7 +15,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 
 from ._base import RigError
-from ._hosts import Host
+from ._host import Host
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +107,8 @@ def console_path(name: str) -> str:
 
 def ethernet(device: str, *, managed: bool = True) -> str:
     """An interface of type ethernet on a named TAP device."""
-    return f"<interface type='ethernet'><target dev='{device}' managed='{'yes' if managed else 'no'}'/><model type='virtio'/></interface>"
+    answer = "yes" if managed else "no"
+    return f"<interface type='ethernet'><target dev='{device}' managed='{answer}'/><model type='virtio'/></interface>"
 
 
 def bridged(bridge: str, device: str | None = None) -> str:
