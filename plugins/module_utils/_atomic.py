@@ -87,7 +87,8 @@ def write(
     # The directory itself is the lock of all writers in it: no lock file to leave behind.
     lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _lock(lock, path)
+        if not hold(lock, LOCK_SECONDS):
+            raise HostError(f"{path} was not written: another run has held its directory for {LOCK_SECONDS:g} seconds.")
         if expected is not None and _content(target.path) != expected:
             raise HostError(
                 f"{path} was changed by someone else while this run was planning. Nothing was written; run again."
@@ -117,6 +118,19 @@ def sync_directory(path: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def hold(fd: int, seconds: float) -> bool:
+    """Lock an open file or directory against other runs (flock(2)), until it is closed. False: another one held it."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
 
 
 def _follow(root: str, path: str) -> str:
@@ -165,20 +179,6 @@ def _unescape(point: bytes) -> bytes:
     for code, char in ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\")):
         point = point.replace(code, char)
     return point
-
-
-def _lock(fd: int, path: str) -> None:
-    deadline = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise HostError(
-                    f"{path} was not written: another run has held its directory for {LOCK_SECONDS:g} seconds."
-                ) from None
-            time.sleep(0.02)
 
 
 def _content(path: str) -> bytes:

@@ -59,6 +59,18 @@ _PORTS = (
 )
 
 
+def is_secret(key: str) -> bool:
+    """Whether a key holds a password: vnc_password, spice_password, rdp_password, and what may come."""
+    return key.endswith("_password")
+
+
+def secrets(*documents: Document) -> tuple[str, ...]:
+    """The passwords in some files, longest first."""
+    values = {document.get(key) for document in documents for key in document.keys() if is_secret(key)}  # noqa: SIM118
+    texts = {str(value.content) for value in values if value is not None}
+    return tuple(sorted(filter(None, texts), key=len, reverse=True))
+
+
 def lacking(host: Host, settings: t.Mapping[str, t.Any]) -> Lacking:
     """What the settings name and the host does not have: users, groups, directories, hugetlbfs mounts."""
     named = ((key, word) for key, value in settings.items() for word in _words(value))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import errno
 import grp
 import json
@@ -299,6 +300,24 @@ class Host:
         except FileExistsError:
             return
         os.chmod(full, mode)
+
+    @contextlib.contextmanager
+    def locked(self, directory: str, *, timeout: float) -> t.Iterator[None]:
+        """Hold a directory against other runs for the length of a ``with`` block.
+
+        It should be one that only root can open, or any user could keep the runs waiting.
+
+        :raises HostError: another run has held it for ``timeout`` seconds.
+        """
+        from ._atomic import hold
+
+        fd = os.open(self.path(directory), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if not hold(fd, timeout):
+                raise HostError(f"Another run has held {directory} for {timeout:g} seconds: see 'fuser {directory}'.")
+            yield
+        finally:
+            os.close(fd)
 
     def remove_directory(self, path: str) -> None:
         """Remove an empty directory."""

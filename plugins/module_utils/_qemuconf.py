@@ -18,6 +18,8 @@ from ._virconf import Document, VirConfError
 
 NOT_SHOWN = "(not shown)"
 CHANGED_NOT_SHOWN = "(changed, not shown)"
+
+is_secret = _confrules.is_secret
 RULES_ONLY = "rules only"
 
 
@@ -80,11 +82,6 @@ class Plan:
     unsafe_writes: bool
 
 
-def is_secret(key: str) -> bool:
-    """Whether a key holds a password: vnc_password, spice_password, rdp_password, and what may come."""
-    return key.endswith("_password")
-
-
 def observe(host: Host, wanted: Wanted) -> State:
     """Read the file, libvirt's lens, what the settings name, and what the daemon has loaded.
 
@@ -131,7 +128,7 @@ def plan(state: State, wanted: Wanted) -> Plan:
         diff=_diff(wanted.path, before, document, changes) if changes else {},
         warnings=(*_doubts(state.keys, document, values, wanted.path), *_unasked(state, wanted, changes)),
         checked_by=f"libvirt {state.judge}" if state.judge and changes else RULES_ONLY,
-        secrets=_secrets(before, document),
+        secrets=_confrules.secrets(before, document),
         digest_before=_libvirtd.meaning_digest(before),
         digest=_libvirtd.meaning_digest(document),
         backup_file=f"{wanted.path}.{stamp}~" if wanted.backup and changes and state.data is not None else None,
@@ -291,13 +288,6 @@ def _diff(path: str, before: Document, after: Document, changes: t.Sequence[Chan
 
 # In comments, too, a password may stand.
 _KNOWN_SECRETS = ("vnc_password", "spice_password", "rdp_password")
-
-
-def _secrets(*documents: Document) -> tuple[str, ...]:
-    """The passwords in the file as it is and as it is to be, longest first."""
-    values = {document.get(key) for document in documents for key in document.keys() if is_secret(key)}  # noqa: SIM118
-    texts = {str(value.content) for value in values if value is not None}
-    return tuple(sorted(filter(None, texts), key=len, reverse=True))
 
 
 def _doubts(keys: Keys, document: Document, values: t.Mapping[str, t.Any], path: str) -> t.Iterator[str]:
