@@ -338,7 +338,7 @@ def _line_start(data: bytes, pos: int) -> int:
 
 
 def _first_eol(data: bytes) -> bytes:
-    found = re.search(_EOL, data)
+    found = re.search(rb"\r?\n", data) or re.search(rb"\r", data)
     return found.group() if found else b"\n"
 
 
