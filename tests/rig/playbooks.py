@@ -1,0 +1,118 @@
+# Copyright: hypervisor.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Playbooks against hosts of the rig, run by ansible-runner as AWX runs them: its events are the result."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import tempfile
+import typing as t
+
+import ansible_runner
+
+Event = dict[str, t.Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """How one task ended on one host: ok, failed, skipped or unreachable, with the module's result."""
+
+    host: str
+    name: str
+    action: str
+    outcome: str
+    result: dict[str, t.Any]
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.result.get("changed"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A playbook that came to its end."""
+
+    rc: int
+    tasks: tuple[Task, ...]
+    text: str
+    artifacts: pathlib.Path
+
+    def results(self, module: str) -> list[dict[str, t.Any]]:
+        """The results of a module of this collection, or of another one by its full name; skipped tasks have none."""
+        full = module if "." in module else f"hypervisor.hardening.{module}"
+        return [task.result for task in self.tasks if task.action == full and task.outcome != "skipped"]
+
+    @property
+    def changed(self) -> list[str]:
+        """The names of the tasks that changed something, or would have."""
+        return [task.name for task in self.tasks if task.changed]
+
+    @property
+    def failed(self) -> list[Task]:
+        return [task for task in self.tasks if task.outcome in ("failed", "unreachable")]
+
+
+def play(
+    playbook: str | pathlib.Path | list[dict[str, t.Any]],
+    inventory: pathlib.Path,
+    *flags: str,
+    watch: t.Callable[[Task], None] | None = None,
+    environment: dict[str, str] | None = None,
+    artifacts: pathlib.Path | None = None,
+    variables: t.Mapping[str, t.Any] | None = None,
+) -> Run:
+    """Run a playbook: its name in this collection, a file, or its plays as data.
+
+    :param flags: more words for ansible-playbook, such as ``--check``.
+    :param variables: extra variables, which win over all others.
+    :param watch: called with each task as it ends.
+    :param artifacts: where ansible-runner keeps what it keeps; a new temporary directory otherwise.
+    """
+    directory = artifacts or pathlib.Path(tempfile.mkdtemp(prefix="rig-play-"))
+    tasks: list[Task] = []
+
+    def handle(event: Event) -> bool:
+        task = _task(event)
+        if task is not None:
+            tasks.append(task)
+            if watch is not None:
+                watch(task)
+        return True
+
+    named = isinstance(playbook, str) and "." not in playbook and "/" not in playbook
+    outcome = ansible_runner.run(
+        private_data_dir=str(directory),
+        playbook=f"hypervisor.hardening.{playbook}" if named else _plain(playbook),
+        inventory=str(inventory),
+        cmdline=" ".join(flags) or None,
+        extravars=dict(variables or {}) or None,
+        envvars={
+            "ANSIBLE_PIPELINING": "1",
+            "ANSIBLE_RETRY_FILES_ENABLED": "0",
+            "ANSIBLE_COLLECTIONS_PATH": os.environ.get("ANSIBLE_COLLECTIONS_PATH", str(_checkout() / ".collections")),
+            **(environment or {}),
+        },
+        event_handler=handle,
+        quiet=True,
+    )
+    text = pathlib.Path(outcome.config.artifact_dir, "stdout").read_text(encoding="utf-8", errors="replace")
+    return Run(outcome.rc, tuple(tasks), text, directory)
+
+
+def _plain(playbook: str | pathlib.Path | list[dict[str, t.Any]]) -> t.Any:
+    return str(playbook) if isinstance(playbook, pathlib.Path) else playbook
+
+
+def _checkout() -> pathlib.Path:
+    return pathlib.Path(__file__).resolve().parents[2]
+
+
+def _task(event: Event) -> Task | None:
+    outcome = event["event"].removeprefix("runner_on_")
+    if not event["event"].startswith("runner_on_") or outcome == "start":
+        return None
+    data = event["event_data"]
+    return Task(data["host"], data["task"], data["task_action"], outcome, data.get("res", {}))
