@@ -124,7 +124,7 @@ def is_below(path: str, directory: str) -> bool:
 
 
 def of_guest(host: Host, pid: int) -> dict[str, Mount] | None:
-    """What a guest's process sees, if it has a mount namespace of its own; None if it shares the host's, or has ended."""
+    """What a guest sees in a mount namespace of its own; None if it lives in the host's, or has ended."""
     try:
         if host.readlink(f"/proc/{pid}/ns/mnt") == host.readlink("/proc/1/ns/mnt"):
             return None

@@ -137,10 +137,10 @@ def require_plain(path: str) -> None:
         )
 
 
-def fragment(host: Host, unit: str) -> str | None:
-    """The file that defines a unit, None if there is none; a masked unit's is a symlink to /dev/null."""
+def fragments(host: Host, unit: str) -> list[str]:
+    """The files that define a unit; the first one counts. A masked unit's is a symlink to /dev/null."""
     paths = (f"{place}/{unit}" for place in SEARCH)
-    return next((path for path in paths if host.stat_optional(path, follow=False)), None)
+    return [path for path in paths if host.stat_optional(path, follow=False)]
 
 
 def is_masked(host: Host, path: str) -> bool:
@@ -151,15 +151,17 @@ def is_masked(host: Host, path: str) -> bool:
         return False
 
 
-def last_value(host: Host, unit: str, key: str) -> str:
+def last_value(host: Host, unit: str, key: str, *, without: str = "") -> str:
     """What a unit and its drop-ins assign to ``key`` last, "" for nothing.
 
     Drop-ins are read in the order of their names, whatever their directories (systemd.unit(5)).
+
+    :param without: the name of a drop-in that does not count.
     """
-    main = fragment(host, unit)
+    main = fragments(host, unit)[:1]
     places = {name: f"{place}/{unit}.d/{name}" for place in reversed(SEARCH) for name in host.list(f"{place}/{unit}.d")}
-    texts = [host.text_optional(path) for path in (main, *(places[name] for name in sorted(places))) if path]
-    lines = (line.partition("=") for text in texts for line in (text or "").splitlines())
+    paths = [*main, *(path for name, path in sorted(places.items()) if name.endswith(".conf") and name != without)]
+    lines = (line.partition("=") for path in paths for line in (host.text_optional(path) or "").split("\n"))
     return ([""] + [value.strip() for name, _equals, value in lines if name.strip() == key])[-1]
 
 

@@ -53,10 +53,10 @@ def test_who_boots_this_host(host: PlayedHost, tmp_path: Path) -> None:
 
 
 def test_which_file_defines_a_unit(host: PlayedHost) -> None:
-    assert _units.fragment(host, "srv.mount") is None
+    assert _units.fragments(host, "srv.mount") == []
     host.put("/usr/lib/systemd/system/srv.mount", "[Mount]\nOptions=size=1\n")
     host.put("/run/systemd/generator/srv.mount", "[Mount]\nOptions=size=2\n")
-    assert _units.fragment(host, "srv.mount") == "/run/systemd/generator/srv.mount"
+    assert _units.fragments(host, "srv.mount")[0] == "/run/systemd/generator/srv.mount"
     assert _units.last_value(host, "srv.mount", "Options") == "size=2"
     host.put("/usr/lib/systemd/system/srv.mount.d/90-last.conf", "[Mount]\nOptions = size=90\n")
     host.put("/etc/systemd/system/srv.mount.d/10-first.conf", "[Mount]\nOptions=size=10\n")
