@@ -26,9 +26,9 @@ if t.TYPE_CHECKING:
 # What libvirt starts beside a guest: qemu_tpm.c, qemu_virtiofs.c, qemu_passt.c, qemu_slirp.c, qemu_dbus.c,
 # qemu_nbdkit.c, qemu_vhost_user_gpu.c and qemuProcessStartManagedPRDaemon of src/qemu.
 _HELPERS = {"swtpm", "virtiofsd", "passt", "passt.avx2", "qemu-pr-helper", "slirp-helper", "dbus-daemon", "nbdkit"}
-_HELPERS |= {"vhost-user-gpu"}
+_HELPERS |= {"vhost-user-gpu", "qemu-rdp"}
 # Where libvirt keeps their pid files, ID-SHORTNAME-WHAT.pid, below RUN_DIRECTORY.
-_PID_FILES = ("", "/swtpm", "/passt", "/slirp", "/dbus")
+_PID_FILES = ("", "/swtpm", "/passt", "/slirp", "/dbus", "/rdp")
 # What building a guest's /dev leaves when it breaks off: one path for /dev itself and one for each mount below it
 # (qemu_namespace.c, qemuDomainGetPreservedMountPath; NAME.devpts and the like in libvirt 3).
 _OWN_DEV_RE = re.compile(r"(.+)\.dev(?:pts|shm)?\Z")
@@ -186,11 +186,20 @@ def _guest(host: Host, qemu: _Qemu, view: _qemuproc.View, judge: _guestdevices.J
     begun = _proc.process(host, qemu.pid)
     try:
         guest = _qemuproc.guest(host, qemu.pid, qemu.argv, qemu.managed_by, view)
-    except _ENDED:
+    except OSError:
+        # Of a process that ends some files are gone (ENOENT), others refuse (ESRCH, EINVAL).
+        if _alive(host, begun):
+            raise
         return None
-    if _proc.process(host, qemu.pid) is None or begun is None:
+    if not _alive(host, begun):
         return None
     return replace(guest, dev=judge.judged(guest.dev, guest.uid, lambda: _definition(host, guest)))
+
+
+def _alive(host: Host, process: _proc.Process | None) -> bool:
+    """Whether this very process still runs, and its pid is not another's by now."""
+    now = None if process is None else _proc.process(host, process.pid)
+    return now is not None and process is not None and now.alive and now.ticks == process.ticks
 
 
 def _definition(host: Host, guest: _qemuproc.Guest) -> _Element | None:
@@ -207,7 +216,8 @@ def _definition(host: Host, guest: _qemuproc.Guest) -> _Element | None:
 def _beside(
     host: Host, guests: list[_qemuproc.Guest], helpers: dict[int, str], view: _qemuproc.View
 ) -> dict[int, list[dict[str, t.Any]]]:
-    """The helpers of each guest, by the guest's pid: those in its cgroup, and those that libvirt has a pid file for."""
+    """The helpers of each guest, by the guest's pid: those that libvirt has a pid file for, their children (virtiofsd
+    leaves its work to one), and those in the guest's cgroup."""
     by_scope = {_scope(guest.cgroup.path): guest.pid for guest in guests if _scope(guest.cgroup.path)}
     by_name = {guest.short_name: guest.pid for guest in guests if guest.short_name}
     stems = _pid_files(host) if helpers else {}
@@ -215,15 +225,14 @@ def _beside(
     for pid, name in sorted(helpers.items()):
         try:
             facts = _qemuproc.facts(host, pid, view)
-        except _ENDED:
-            continue
+        except OSError:
+            continue  # it has ended: _processes has seen that others may be looked at
         # 1-web-swtpm and 1-web-net0-passt are web's
-        stem = stems.get(pid, "")
-        owners = [by_name.get(stem.rsplit("-", parts)[0]) for parts in (1, 2)] + [
-            by_scope.get(_scope(facts.cgroup.path))
-        ]
-        for owner in [owner for owner in owners if owner is not None][:1]:
-            found[owner].append({"name": name, **_plain(facts)})
+        stem = stems.get(pid) or stems.get(_parent(host, pid), "")
+        named = [by_name.get(stem.rsplit("-", parts)[0]) for parts in (1, 2)]
+        owners = [owner for owner in (*named, by_scope.get(_scope(facts.cgroup.path))) if owner is not None]
+        if owners:
+            found[owners[0]].append({"name": name, **_plain(facts)})
     return found
 
 
@@ -256,7 +265,7 @@ def _leftovers(host: Host, guests: list[_qemuproc.Guest]) -> list[str]:
             continue
         path = f"{_libvirtd.RUN_DIRECTORY}/{entry}"
         status = host.stat_optional(path, follow=False)
-        if status is not None and status.st_ctime < time.time() - _A_START:
+        if status is not None and status.st_mtime < time.time() - _A_START:
             found.append(path)
     return found
 

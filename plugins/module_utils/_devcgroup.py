@@ -26,7 +26,9 @@ class DeviceCgroups:
 
         :param membership: the text of /proc/PID/cgroup (cgroups(7)).
         """
-        return _member(membership, "devices") if self._v1 else _member(membership, "")
+        if self._v1:
+            return _member(membership, "devices")
+        return _member(membership, "") if self._v2 else ""
 
     def rules(self, membership: str) -> list[str] | None:
         """What filters the devices of a process: nothing, if the list is empty; None if the kernel does not tell.

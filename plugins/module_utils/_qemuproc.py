@@ -236,6 +236,9 @@ def guest(host: Host, pid: int, argv: t.Sequence[str], managed_by: str, view: Vi
     """
     common = facts(host, pid, view)
     mounts = root_and_dev(host.text(f"/proc/{pid}/mountinfo"))
+    limits = host.text(f"/proc/{pid}/limits")
+    if not limits:  # it is being buried: fs/proc/base.c, proc_pid_limits
+        raise ProcessLookupError(pid)
     private = _device_of(mounts) != _device_of(view.mounts)
     found, truncated = nodes(host, pid, mounts) if private else ([], False)
     short = _SHORT_NAME_RE.search("\0".join(argv))
@@ -249,7 +252,7 @@ def guest(host: Host, pid: int, argv: t.Sequence[str], managed_by: str, view: Vi
         dev=tuple(found),
         dev_truncated=truncated,
         propagation=mounts["/"].propagation if "/" in mounts else "",
-        limits=_limits(host.text(f"/proc/{pid}/limits")),
+        limits=_limits(limits),
         core_dump=CoreDump(
             filter=(host.text_optional(f"/proc/{pid}/coredump_filter") or "0").strip(),
             guest_memory="dump-guest-core=off" not in (option(argv, "machine") or "").split(","),
