@@ -58,7 +58,8 @@ class Layout:
     """The daemon of this host that drives QEMU.
 
     ``kind`` is ``monolithic`` (libvirtd), ``modular`` (virtqemud) or ``none``; ``pid`` None while it does not run;
-    ``started`` seconds since the epoch, rounded down to 10 ms; ``process`` names this very process for ever;
+    ``started`` seconds since the epoch and ``ticks`` clock ticks since boot, rounded down to one (10 ms); ``process``
+    names this very process for ever;
     ``listening``: something answers at its socket, if need be systemd, which then starts the daemon.
     """
 
@@ -71,6 +72,7 @@ class Layout:
     listening: bool = False
     pid: int | None = None
     started: float | None = None
+    ticks: int | None = None
     process: str = ""
     suspended: bool = False
 
@@ -195,24 +197,34 @@ def judge(
     return Loading(layout, guests, digest, in_force, since, unproven)
 
 
-def prove(host: Host, layout: Layout, journal: Journal, path: str, digest: str) -> bool:
-    """Remember that the running daemon has loaded ``path`` and answers, if that is so. True if it was remembered.
+def remember(
+    host: Host, layout: Layout, journal: Journal, path: str, digest: str, *, since: float | None = None
+) -> None:
+    """Note in the journal that the daemon, which answers, has loaded ``path`` with this meaning, if it has.
 
-    To be called before a change (what the journal keeps then is what a failed restart goes back to) and after one.
+    :param since: the time from which on this meaning has been in force, where the caller knows better.
     """
-    if not layout.active:
-        return False
     found = loading(host, layout, journal, path, digest)
-    if found.restart_required:
-        return False
     status = host.stat_optional(path)
+    if layout.active and not found.restart_required:
+        ctime = 0 if status is None else status.st_ctime_ns
+        known = found.since if since is None else since
+        journal.mark_loaded(path, digest, since=known, process=layout.process, ctime=ctime)
+
+
+def prove(host: Host, layout: Layout, journal: Journal, path: str, digest: str) -> None:
+    """``remember`` what the running daemon has loaded, if it answers.
+
+    To be called before a change (what the journal keeps then is what a failed restart goes back to) and after one that
+    may not change the meaning. A daemon that does not run, is suspended or needs a restart is not asked.
+    """
+    if not layout.active or layout.suspended or loading(host, layout, journal, path, digest).restart_required:
+        return
     try:
         connect(host, layout)
     except HardeningError:
-        return False
-    ctime = 0 if status is None else status.st_ctime_ns
-    journal.mark_loaded(path, digest, since=found.since, process=layout.process, ctime=ctime)
-    return True
+        return
+    remember(host, layout, journal, path, digest)
 
 
 def connect(host: Host, layout: Layout, timeout: float = CONNECT_SECONDS) -> None:
@@ -252,6 +264,7 @@ def _layout(host: Host, daemon: _Daemon, unix: str, boot: str) -> Layout:
         listening=_listening(unix, daemon.socket),
         pid=process.pid if process else None,
         started=process.start_time if process else None,
+        ticks=process.ticks if process else None,
         process=f"{boot} {process.pid} {process.ticks}" if process else "",
         suspended=process.suspended if process else False,
     )
