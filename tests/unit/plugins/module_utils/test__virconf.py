@@ -50,7 +50,9 @@ def test_get_and_keys_know_what_was_set() -> None:
     assert document.keys() == ("a", "new")
     assert document.get("a") == Value(STRING, "x")
     assert document.get("b") is None
-    assert document.get("new") == Value(UNSIGNED, 1)
+    new = document.get("new")
+    assert new == Value(UNSIGNED, 1)
+    assert type(new.plain()) is int
     document.set("b", 2)
     assert document.render() == b'a = "x"\nb = 2\nnew = 1\n'
 
@@ -251,12 +253,12 @@ def test_hidden_values_are_not_rendered(data: bytes) -> None:
 
 
 def test_hidden_shows_the_rest_and_the_new_value_does_not_leak() -> None:
-    document = Document.parse(b'# a is the password\n#a = "x"\nba = 1\na_b = 2 # see a\nb = "a"\n')
+    document = Document.parse(b'# a is the password\n#a = "x"\n#ba = 4\nba = 1\na_b = 2 # see a\nb = "a"\n')
     document.set("a", "hunter2")
     document.set("b", 3)
     shown = document.render(hidden={"a": "(changed, not shown)", "none": ""})
     assert shown == (
-        b"# a is the password\n#a = (not shown)\na = (changed, not shown)\nba = 1\na_b = 2 # see a\nb = 3\n"
+        b"# a is the password\n#a = (not shown)\na = (changed, not shown)\n#ba = 4\nba = 1\na_b = 2 # see a\nb = 3\n"
     )
 
 
