@@ -280,7 +280,7 @@ def _in(domain: t.Any, name: str, *, live: bool) -> list[Claim]:
 def _keep(candidate: Candidate, state: State) -> str:
     """Why a TAP that remove_stale matches is not removed, "" if it is."""
     device = candidate.device
-    if state.scene.held(device):
+    if state.scene.perhaps_held(device):
         return f"it is held by {state.scene.who(state.scene.holders.get(device.name, ()))}"
     for claim in (*state.claims, *state.others):
         if claim.name == device.name and not claim.managed:

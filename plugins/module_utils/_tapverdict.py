@@ -65,7 +65,11 @@ class Scene:
         return tuple(holder for holder in everyone if holder.here) or (everyone if device.attached else ())
 
     def held(self, device: Device) -> bool:
-        """Whether anybody at all may hold a device, in whatever namespace."""
+        """Whether somebody holds a device of the host."""
+        return bool(device.attached or self.holding(device))
+
+    def perhaps_held(self, device: Device) -> bool:
+        """Whether anybody at all may hold it, in whatever namespace: reason enough not to remove it."""
         return bool(device.attached or self.holders.get(device.name))
 
     def who(self, holders: t.Sequence[Holder]) -> str:
@@ -120,7 +124,7 @@ def _is_template(name: str) -> bool:
 def _occupied(claim: Claim, device: Device, scene: Scene) -> Verdict:
     refused = "libvirt refuses to start the guest"
     if scene.held(device):
-        who = scene.who(scene.holding(device) or scene.holders.get(device.name, ()))
+        who = scene.who(scene.holding(device))
         # Tried: with several queues, libvirt attaches the guest to a device that somebody else already reads.
         loss = refused if claim.managed or not device.multi_queue else "the guest would share its traffic with that"
         return Verdict(

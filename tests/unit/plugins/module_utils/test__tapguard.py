@@ -16,6 +16,7 @@ from ansible_collections.hypervisor.hardening.plugins.module_utils._host import 
 from ansible_collections.hypervisor.hardening.plugins.module_utils._journal import Journal
 from ansible_collections.hypervisor.hardening.plugins.module_utils._tapguard import TapGuardError, Wanted
 from ansible_collections.hypervisor.hardening.tests.unit.plugins.netdevs import (
+    ELSEWHERE,
     MULTI_QUEUE,
     NO_PI,
     PERSISTENT_TAP,
@@ -279,8 +280,10 @@ def test_removes_what_matches_and_is_stale(host: NetHost) -> None:
     host.tap("lab-held")
     host.process(70, "python3", "lab-held")
     host.tap("lab-up", carrier="1")
+    host.tap("lab-far", carrier="0")
+    host.process(71, "slirp4netns", "lab-far", network=ELSEWHERE)
     plan = remove(host, "lab-*", "my?ab")
-    assert left(host) == ["Lab-3", "lab-br", "lab-held", "lab-tun", "lab-up", "xlab-4"]
+    assert left(host) == ["Lab-3", "lab-br", "lab-far", "lab-held", "lab-tun", "lab-up", "xlab-4"]
     assert [call for call in host.calls if "del" in call] == [
         ["ip", "tuntap", "del", "dev", "lab-1", "mode", "tap"],
         ["ip", "tuntap", "del", "dev", "lab-2", "mode", "tap"],
@@ -289,6 +292,7 @@ def test_removes_what_matches_and_is_stale(host: NetHost) -> None:
     ]
     assert plan.diff["before"].splitlines()[0] == "lab-1 persistent mtu 1500 02:00:00:00:00:03"
     assert [warning.split(": ")[1] for warning in plan.warnings] == [
+        "it is held by process 71 (slirp4netns).",
         "it is held by process 70 (python3).",
         "it is held by a process that does not show itself.",
     ]
