@@ -69,8 +69,8 @@ units: collection ## ansible-test units
 units-py39: collection ## the units of what runs on targets, under Python 3.9
 	@$(STAGE) $@ tests/tools/units-py39
 
-benchmark: collection ## ratios, measured side by side
-	@$(STAGE) $@ 'python tests/benchmark'
+benchmark: rig ## ratios, measured side by side
+	@$(STAGE) $@ $(patsubst %,'PYTHONPATH=tests:.collections python %',$(sort $(wildcard tests/benchmark/bench_*.py)))
 
 docs: collection ## the site, in docs/_build/html
 	@$(STAGE) $@ tests/tools/docs

@@ -10,7 +10,7 @@ module: daemon_restart
 short_description: Restart libvirt's daemon, or go back to what it ran with
 version_added: 0.1.0
 author:
-  - hypervisor.hardening contributors
+  - hypervisor.hardening contributors (!UNKNOWN)
 description:
   - Restarts the daemon that drives QEMU, C(libvirtd) or on a modular host C(virtqemud), and opens a connection to it. A
     restart alone proves nothing, because systemd counts the daemon as started before its drivers are.

@@ -29,7 +29,7 @@ seealso:
   - module: hypervisor.hardening.qemu_conf
   - module: hypervisor.hardening.mount_propagation
 author:
-  - hypervisor.hardening contributors
+  - hypervisor.hardening contributors (!UNKNOWN)
 """
 
 EXAMPLES = r"""

@@ -108,7 +108,7 @@ seealso:
   - module: hypervisor.hardening.mount_propagation
   - module: hypervisor.hardening.daemon_restart
 author:
-  - hypervisor.hardening contributors
+  - hypervisor.hardening contributors (!UNKNOWN)
 """
 
 EXAMPLES = r"""

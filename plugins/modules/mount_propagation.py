@@ -83,7 +83,7 @@ attributes:
 seealso:
   - module: hypervisor.hardening.hugetlbfs
 author:
-  - hypervisor.hardening contributors
+  - hypervisor.hardening contributors (!UNKNOWN)
 """
 
 EXAMPLES = r"""

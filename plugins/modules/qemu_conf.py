@@ -10,7 +10,7 @@ module: qemu_conf
 short_description: Set keys of libvirt's qemu.conf
 version_added: 0.1.0
 author:
-  - hypervisor.hardening contributors
+  - hypervisor.hardening contributors (!UNKNOWN)
 description:
   - Sets, extends and removes any number of keys of C(/etc/libvirt/qemu.conf), the configuration of libvirt's QEMU
     driver, in one call. Every byte that is not meant stays, comments and layout included.

@@ -76,7 +76,7 @@ seealso:
     description: What C(<target dev=>) and C(managed='no') mean to libvirt.
     link: https://libvirt.org/formatdomain.html#network-interfaces
 author:
-  - hypervisor.hardening contributors
+  - hypervisor.hardening contributors (!UNKNOWN)
 """
 
 EXAMPLES = r"""
