@@ -17,7 +17,7 @@ if t.TYPE_CHECKING:
 SYSTEM = "/sys/kernel/mm/hugepages"
 NODES = "/sys/devices/system/node"
 
-_SIZE = re.compile(r"([1-9][0-9]*) ?([kKMG])(?:i?[bB])?")
+_SIZE = re.compile(r"([1-9][0-9]*) ?([kKmMgG])(?:i?[bB])?")
 _KIB = {"k": 1, "m": 1 << 10, "g": 1 << 20}
 
 

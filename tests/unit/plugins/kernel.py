@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import typing as t
 from pathlib import Path
 
@@ -55,6 +56,7 @@ class PlayedHost(Host):
         self.busy: set[str] = set()
         self.limit: dict[str, int] = {}
         self.calls: list[str] = []
+        self._owners: dict[str, tuple[int, int]] = {}
         self.put("/proc/1/mountinfo", SHARED)
         self.put("/proc/1/comm", "systemd\n")
         self.put("/proc/sys/kernel/random/boot_id", "b5b0\n")
@@ -92,20 +94,30 @@ class PlayedHost(Host):
         self.put(f"/proc/{pid}/stat", f"{pid} (libvirtd) S 1 " + " ".join(["0"] * 17) + f" {ticks} 0\n")
 
     def pool(
-        self, size: str, pages: int, *, free: int | None = None, reserved: int = 0, node: int | None = None
+        self, size: str, pages: int, *, free: int | None = None, reserved: int = 0, nodes: t.Sequence[int] = ()
     ) -> None:
-        """A pool of huge pages as sysfs shows it; ``size`` as in its directory, 2048kB."""
-        for base in self._pool_directories(size, node):
-            self.put(f"{base}/nr_hugepages", f"{pages}\n")
-            self.put(f"{base}/free_hugepages", f"{pages if free is None else free}\n")
-            self.put(f"{base}/surplus_hugepages", "0\n")
-            if node is None:
-                self.put(f"{base}/resv_hugepages", f"{reserved}\n")
+        """A pool of huge pages as sysfs shows it, ``size`` as in its directory: 2048kB; ``nodes``: the pages of each."""
+        directories = {f"/sys/kernel/mm/hugepages/hugepages-{size}": pages}
+        for node, count in enumerate(nodes):
+            directories[f"/sys/devices/system/node/node{node}/hugepages/hugepages-{size}"] = count
+        for directory, count in directories.items():
+            self.put(f"{directory}/nr_hugepages", f"{count}\n")
+            self.put(f"{directory}/free_hugepages", f"{count if free is None else free}\n")
+            self.put(f"{directory}/surplus_hugepages", "0\n")
+        self.put(f"/sys/kernel/mm/hugepages/hugepages-{size}/resv_hugepages", f"{reserved}\n")
 
-    def _pool_directories(self, size: str, node: int | None) -> list[str]:
-        if node is not None:
-            return [f"/sys/devices/system/node/node{node}/hugepages/hugepages-{size}"]
-        return [f"/sys/kernel/mm/hugepages/hugepages-{size}"]
+    def stat(self, path: str, *, follow: bool = True) -> os.stat_result:
+        """Whoever runs the tests need not be root: everything is root's, but for what was given to somebody."""
+        found = super().stat(path, follow=follow)
+        owner = self._owners.get(path.removeprefix("/proc/1/root"), (0, 0))
+        return os.stat_result((*found[:4], *owner, *found[6:]))
+
+    def set_owner(self, path: str, uid: int, gid: int, mode: int) -> None:
+        inside = path.removeprefix("/proc/1/root")
+        before = self._owners.get(inside, (0, 0))
+        self._owners[inside] = (uid if uid >= 0 else before[0], gid if gid >= 0 else before[1])
+        os.chmod(self.path(path), mode)
+        self.calls.append(f"chown {uid}:{gid} {mode:04o} {inside}")
 
     def mount(
         self, source: str, target: str, fstype: str, flags: int, options: str = "", *, rehearse: bool = False
@@ -119,9 +131,12 @@ class PlayedHost(Host):
         if fstype:
             number = max(int(line.split()[0]) for line in lines) + 1
             tag = "" if any(line.split()[4] == "/" and " shared:" not in line for line in lines) else " shared:999"
-            lines.append(f"{number} 1459 0:{number} / {target} rw{tag} - {fstype} {source} rw,{options}")
+            above = [line.split() for line in lines if f"{target}/".startswith(line.split()[4].rstrip("/") + "/")]
+            parent = max(above, key=lambda fields: len(fields[4]))[0]
+            lines.append(f"{number} {parent} 0:{number} / {target} rw{tag} - {fstype} {source} rw,{options}")
             values = dict(option.partition("=")[::2] for option in options.split(","))
-            # Whoever runs the tests need not be root: the owner is the runner's.
+            assert not os.listdir(self.path(target)), "what is in there would be hidden"
+            self._owners[target] = (int(values.get("uid", 0)), int(values.get("gid", 0)))
             os.chmod(self.path(target), int(values.get("mode", "0755"), 8))
         else:
             lines = [self._retagged(line, flags) if line.split()[4] == target else line for line in lines]
@@ -137,6 +152,7 @@ class PlayedHost(Host):
         if target in self.busy:
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), target)
         self.calls.append(f"umount {target}")
+        shutil.rmtree(self.path(f"{target}/libvirt"), ignore_errors=True)  # it goes with the mount
         lines = self.text("/proc/1/mountinfo").splitlines()
         self.put("/proc/1/mountinfo", "".join(line + "\n" for line in lines if line.split()[4] != target))
 
@@ -152,11 +168,11 @@ class PlayedHost(Host):
 
     def block_size(self, path: str) -> int:
         line = self._hugetlbfs(path)
-        size = re.search(r"pagesize=(\d+)M", line or "")
-        return int(size[1]) << 20 if size else 4096
+        size = re.search(r"pagesize=(\d+)([MG])", line or "")
+        return int(size[1]) << {"M": 20, "G": 30}[size[2]] if size else 4096
 
     def _hugetlbfs(self, path: str) -> str | None:
-        inside = path[len("/proc/1/root") :] if path.startswith("/proc/1/root/") else path
+        inside = path.removeprefix("/proc/1/root")
         lines = self.text("/proc/1/mountinfo").splitlines()
         return next((line for line in lines if line.split()[4] == inside and " - hugetlbfs " in line), None)
 
@@ -166,7 +182,9 @@ class PlayedHost(Host):
             for unit in argv[argv.index("--") + 1 :]:
                 wanted_by = re.search(r"^WantedBy=(.*)$", self.text(f"/etc/systemd/system/{unit}"), re.MULTILINE)
                 assert wanted_by, f"{unit} has no [Install] section"
-                self.link(f"/etc/systemd/system/{wanted_by[1]}.wants/{unit}", f"/etc/systemd/system/{unit}")
+                link = f"/etc/systemd/system/{wanted_by[1]}.wants/{unit}"
+                if self.stat_optional(link, follow=False) is None:
+                    self.link(link, f"/etc/systemd/system/{unit}")
         return Completed(tuple(argv), 0, "", "")
 
     def tree(self) -> dict[str, tuple[int, str]]:
