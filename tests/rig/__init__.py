@@ -14,11 +14,12 @@ from ._base import RigError
 from ._host import Host
 from ._hosts import down, get, host, names, publish, reap, up
 from ._image import build
-from ._machine import differences, snapshot
+from ._machine import Snapshot, differences, snapshot
 
 __all__ = [
     "Host",
     "RigError",
+    "Snapshot",
     "build",
     "differences",
     "down",

@@ -48,7 +48,8 @@ def missing() -> list[str]:
         here = f"{sys.platform} on {platform.machine()}"
         lines.append(f"machine: Linux on x86_64 is needed, this is {here}: use another machine")
     if os.geteuid() != 0:
-        lines.append("user: root is needed for namespaces and mounts: run it with sudo")
+        # Without it the rest cannot even be looked at.
+        return [*lines, "user: root is needed for namespaces and mounts: run it with sudo"]
     packages = missing_packages()
     if packages:
         lines.append(f"packages: {' '.join(packages)} missing: run 'rig install' or apt-get install them")

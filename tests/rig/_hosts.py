@@ -65,8 +65,9 @@ def up(name: str, release: str, *, hugepages: int = 0, keep: bool = True) -> Hos
     begun = time.monotonic()
     image = _image.build(release)
     reap()
+    mark = uuid.uuid4().hex
     try:
-        facts = _register(name, release, image)
+        facts = _register(mark, name, release, image)
         _start(facts)
         started = Host(facts)
         started.wait_for_boot()
@@ -77,7 +78,7 @@ def up(name: str, release: str, *, hugepages: int = 0, keep: bool = True) -> Hos
             facts["owner"] = None
             _registry.save(facts)
     except BaseException:
-        _abandon(name)
+        _clear([facts for facts in _registry.everyone() if facts["id"] == mark])
         raise
     say(f"{name} ({release}) is up at {started.address} in {time.monotonic() - begun:.1f} s")
     return started
@@ -135,7 +136,7 @@ def publish() -> pathlib.Path:
     return directory / "inventory.yml"
 
 
-def _register(name: str, release: str, image: pathlib.Path) -> Facts:
+def _register(mark: str, name: str, release: str, image: pathlib.Path) -> Facts:
     """Take the name and an address, before anything is started, so that a killed run leaves a trace to follow."""
     with locked("rig"):
         if name in names():
@@ -150,7 +151,7 @@ def _register(name: str, release: str, image: pathlib.Path) -> Facts:
         for part in ("upper", "work", "root"):
             (directory / part).mkdir(parents=True)
         facts = {
-            "id": uuid.uuid4().hex,
+            "id": mark,
             "name": name,
             "scope": scope(),
             "release": release,
@@ -194,13 +195,6 @@ def _start(facts: Facts) -> None:
     finally:
         os.close(reading)
         os.close(writing)
-
-
-def _abandon(name: str) -> None:
-    """Take down what this process has registered under a name, and nothing that was there before."""
-    me = (os.getpid(), start_time(os.getpid()))
-    mine = [facts for facts in _registry.everyone() if (facts["owner"], facts["owner_start"]) == me]
-    _clear([facts for facts in mine if facts["name"] == name])
 
 
 def _clear(hosts: list[Facts]) -> None:

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 
-from . import _recipe, _registry
+from . import _guestlinux, _recipe, _registry
 from ._base import RigError, cache_dir, locked, remove_tree, run, run_long, say, spawn
 
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -128,6 +128,8 @@ def build_here(release: str, parts: pathlib.Path) -> None:
         apt = [*chroot, "apt-get", "-y", "-q", "--no-install-recommends", "-o", "Dpkg::Options::=--force-unsafe-io"]
         run_long([*apt, "update"], f"{release}: package lists", log)
         run_long([*apt, "install", *_recipe.packages(release)], f"{release}: libvirt, QEMU, sshd", log)
+        run_long([*apt, "install", "--download-only", _guestlinux.PACKAGE], f"{release}: a kernel for guests", log)
+        _install_guest_linux(root, debs)
         _finish_chroot(root)
     version = run([*chroot, "dpkg-query", "-W", "-f", "${Version}", "libvirt-daemon"]).stdout
     facts = {"release": release, "libvirt": version, "packages": _recipe.packages(release)}
@@ -167,6 +169,17 @@ def _prepare_chroot(root: pathlib.Path, debs: pathlib.Path) -> None:
     run(["mount", "-t", "sysfs", "-o", "ro", "sysfs", root / "sys"])
     run(["mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", root / "tmp"])
     run(["mount", "--bind", debs, root / "var/cache/apt/archives"])
+
+
+def _install_guest_linux(root: pathlib.Path, debs: pathlib.Path) -> None:
+    chroot = ["chroot", os.fspath(root)]
+    depends = run([*chroot, "apt-cache", "show", "--no-all-versions", _guestlinux.PACKAGE]).stdout
+    # The package that holds the files is the first thing that the package with the plain name depends on.
+    name = depends.partition("\nDepends: ")[2].split()[0].rstrip(",")
+    package = max(debs.glob(f"{name}_*.deb"), key=lambda path: path.stat().st_mtime)
+    unpacked = root / "tmp/kernel"
+    run([*chroot, "dpkg-deb", "--extract", f"/var/cache/apt/archives/{package.name}", "/tmp/kernel"])
+    _guestlinux.install(root, unpacked)
 
 
 def _proxy_lines() -> str:

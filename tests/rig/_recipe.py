@@ -1,7 +1,7 @@
 # Copyright: hypervisor.hardening contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a disposable hypervisor is made of. The digest of this file is part of every image's name."""
+"""What a disposable hypervisor is made of; a digest of it and of _guestlinux.py is part of every image's name."""
 
 from __future__ import annotations
 
@@ -67,4 +67,6 @@ def packages(release: str) -> list[str]:
 
 def digest(release: str) -> str:
     """Twelve hexadecimal digits that change with the recipe."""
-    return hashlib.sha256(pathlib.Path(__file__).read_bytes() + release.encode()).hexdigest()[:12]
+    here = pathlib.Path(__file__).parent
+    parts = [(here / name).read_bytes() for name in ("_recipe.py", "_guestlinux.py")]
+    return hashlib.sha256(b"".join(parts) + release.encode()).hexdigest()[:12]

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import typing as t
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 
-from ._base import RigError
+from . import _guestlinux
+from ._base import RigError, wait_for
 from ._host import Host
 
 
@@ -115,6 +117,29 @@ def bridged(bridge: str, device: str | None = None) -> str:
     """An interface on a bridge of the host, on a TAP of this name if one is given."""
     target = f"<target dev='{device}'/>" if device else ""
     return f"<interface type='bridge'><source bridge='{bridge}'/>{target}<model type='virtio'/></interface>"
+
+
+def linux(name: str, *words: str, memory_mib: int = 192, **others: t.Any) -> Guest:
+    """A guest that boots Linux and prints a line a second on its console.
+
+    :param words: ``rig.write`` writes to its first disk without end, ``rig.dirty=MIB`` to that much of its memory.
+    """
+    cmdline = " ".join(["console=ttyS0 panic=-1 quiet", *words])
+    kernel, initrd = f"/{_guestlinux.KERNEL}", f"/{_guestlinux.INITRD}"
+    return Guest(name, memory_mib=memory_mib, kernel=kernel, initrd=initrd, cmdline=cmdline, **others)
+
+
+def console(host: Host, name: str) -> str:
+    """What a guest has said on its serial console."""
+    return host.get(console_path(name)).decode(errors="replace")
+
+
+def wait_for_console(host: Host, name: str, text: str, *, patience: float = 120.0) -> None:
+    """Wait until a guest has said this on its console.
+
+    :raises RigError: it did not within ``patience`` seconds.
+    """
+    wait_for(f"{name} to say {text!r}", lambda: text in console(host, name), patience=patience)
 
 
 def dimm(size_mib: int, *, hugepages_kib: int | None = None) -> str:
