@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import typing as t
-from dataclasses import asdict
 
 from ansible.errors import AnsibleFilterError
 
@@ -86,11 +85,10 @@ def level_settings(
     mac: bool | None = None,
 ) -> dict[str, t.Any]:
     try:
-        return asdict(
-            choose([Control(**control) for control in controls], level, own or {}, managed_elsewhere or [], mac)
-        )
+        chosen = choose([Control(**control) for control in controls], level, own or {}, managed_elsewhere or [], mac)
     except (LevelError, TypeError) as error:
         raise AnsibleFilterError(f"level_settings: {error}") from error
+    return vars(chosen)
 
 
 class FilterModule:

@@ -34,6 +34,7 @@ class Wanted:
     libvirt_check: bool = True
     backup: bool = False
     unsafe_writes: bool = False
+    optional: t.Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ class Plan:
     digest: str
     backup_file: str | None
     unsafe_writes: bool
+    left_out: tuple[str, ...]
 
 
 def observe(host: Host, wanted: Wanted) -> State:
@@ -133,6 +135,7 @@ def plan(state: State, wanted: Wanted) -> Plan:
         digest=_libvirtd.meaning_digest(document),
         backup_file=f"{wanted.path}.{stamp}~" if wanted.backup and changes and state.data is not None else None,
         unsafe_writes=wanted.unsafe_writes,
+        left_out=_left_out(state.keys, wanted),
     )
 
 
@@ -184,6 +187,7 @@ def result(state: State, plan: Plan) -> dict[str, t.Any]:
         "restart_units": list(loading.restart_units) if loading else [],
         "guests_pending": list(loading.guests_pending) if loading else [],
         "backup_file": plan.backup_file if made else None,
+        "left_out": list(plan.left_out),
     }
 
 
@@ -213,8 +217,11 @@ def _values(state: State, wanted: Wanted) -> dict[str, t.Any]:
     """Key to the value that libvirt is to read, None for a key that is to go; all objections to them at once."""
     values: dict[str, t.Any] = {}
     objections: list[str] = []
+    left_out = _left_out(state.keys, wanted)
     for source, mapping in (("settings", wanted.settings), ("secret_settings", wanted.secret_settings)):
         for key, value in mapping.items():
+            if key in left_out:
+                continue
             try:
                 values[key] = _value(state.keys, source, key, value)
             except ConfError as error:
@@ -233,6 +240,12 @@ def _values(state: State, wanted: Wanted) -> dict[str, t.Any]:
     if objections:
         raise ConfError(_list(objections))
     return values
+
+
+def _left_out(keys: Keys, wanted: Wanted) -> tuple[str, ...]:
+    """The optional keys that would be set, but the installed libvirt does not know them."""
+    values = {**wanted.settings, **wanted.secret_settings}
+    return tuple(key for key in wanted.optional if key not in keys.types and values.get(key) is not None)
 
 
 def _value(keys: Keys, source: str, key: str, value: t.Any) -> t.Any:

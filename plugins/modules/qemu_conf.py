@@ -49,6 +49,13 @@ options:
       - They are refused in O(settings). Their values are in no result, diff, log or error message.
     type: dict
     default: {}
+  optional:
+    description:
+      - Keys of O(settings) and O(secret_settings) that an older libvirt may not know. Where the installed one does not,
+        they are left out and told in RV(left_out) instead of being refused.
+    type: list
+    elements: str
+    default: []
   path:
     description:
       - The file to edit. It is created, for root only, if it does not exist.
@@ -184,6 +191,12 @@ backup_file:
   returned: success
   type: str
   sample: /etc/libvirt/qemu.conf.20260101T120000.000~
+left_out:
+  description: The keys of O(optional) that the installed libvirt does not know.
+  returned: success
+  type: list
+  elements: str
+  sample: [sched_core]
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -198,6 +211,7 @@ def main() -> None:
             "settings": {"type": "dict", "default": {}},
             "extend": {"type": "dict", "default": {}},
             "secret_settings": {"type": "dict", "default": {}, "no_log": True},
+            "optional": {"type": "list", "elements": "str", "default": []},
             "path": {"type": "path", "default": "/etc/libvirt/qemu.conf"},
             "libvirt_check": {"type": "bool", "default": True},
             "backup": {"type": "bool", "default": False},

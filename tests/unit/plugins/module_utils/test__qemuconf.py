@@ -76,6 +76,18 @@ def test_duplicates_are_folded_also_where_the_first_is_right(tmp_path: Path) -> 
     assert str(plan.changes[0]) == "user: 'root' -> 'root' (2 later lines of the same key removed)"
 
 
+def test_an_optional_key_may_be_unknown(tmp_path: Path) -> None:
+    host = make(tmp_path, conf=b"")
+    plan = planned(host, wanted({"sched_core": "full", "max_files": 5}, optional=["sched_core", "max_files"]))
+    assert (plan.after, plan.left_out) == (b"max_files = 5\n", ("sched_core",))
+
+
+def test_null_removes_an_optional_key_too(tmp_path: Path) -> None:
+    host = make(tmp_path, conf=b"gone_key = 1\nmax_files = 5\n")
+    plan = planned(host, wanted({"gone_key": None}, optional=["gone_key"]))
+    assert (plan.after, plan.left_out) == (b"max_files = 5\n", ())
+
+
 def test_a_list_is_extended(tmp_path: Path) -> None:
     plan = planned(make(tmp_path), wanted(extend={"cgroup_device_acl": ["/dev/vfio/1"]}))
     assert plan.changes[0].after == ["/dev/null", "/dev/full", "/dev/fuse", "/dev/vfio/1"]
