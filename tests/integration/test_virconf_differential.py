@@ -104,6 +104,7 @@ def test_integers_beyond_64_bits(libvirt: LibvirtParser, release: str, number: i
 
 def test_a_file_that_libvirt_dies_of_is_named(libvirt: LibvirtParser) -> None:
     libvirt._process.kill()
+    libvirt._process.wait()
     with pytest.raises(AssertionError, match=r"libvirt\.so\.0\.\d+\.0 did not survive \(status -9.*poison"):
         libvirt(b"poison = 1\n")
 
