@@ -96,7 +96,7 @@ class PlayedHost(Host):
     def pool(
         self, size: str, pages: int, *, free: int | None = None, reserved: int = 0, nodes: t.Sequence[int] = ()
     ) -> None:
-        """A pool of huge pages as sysfs shows it, ``size`` as in its directory: 2048kB; ``nodes``: the pages of each."""
+        """A pool of huge pages as sysfs shows it, ``size`` as in its directory, 2048kB; ``nodes``: pages of each."""
         directories = {f"/sys/kernel/mm/hugepages/hugepages-{size}": pages}
         for node, count in enumerate(nodes):
             directories[f"/sys/devices/system/node/node{node}/hugepages/hugepages-{size}"] = count
