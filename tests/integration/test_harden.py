@@ -57,15 +57,18 @@ def start_ticks(host: rig.Host, pid: int) -> str:
 
 
 def state(host: rig.Host) -> dict[str, str]:
-    """What a hardening could change: every file below /etc and /var/lib, mounts with their propagation, huge pages."""
+    """What a hardening could change: every file below /etc and /var/lib, mounts, huge pages, links, the daemon."""
     files = host.run(["sh", "-c", LIST_FILES])
-    mounts = host.run(["cat", "/proc/1/mountinfo"])
+    mounts = host.run(["findmnt", "-r", "-n", "-o", "TARGET,SOURCE,FSTYPE,PROPAGATION,OPTIONS"]).stdout.splitlines()
     pages = host.run(["cat", "/proc/sys/vm/nr_hugepages"])
     links = host.run(["ip", "-d", "-o", "link"])
     daemon = host.run(["systemctl", "show", "-p", "MainPID", "libvirtd.service"])
     return {
         "files": files.stdout,
-        "mounts": mounts.stdout,
+        # A session over ssh brings its own with it.
+        "mounts": "\n".join(
+            sorted(line for line in mounts if not line.startswith(("/run/user/", "/run/credentials/")))
+        ),
         "pages": pages.stdout,
         "links": links.stdout,
         "pid": daemon.stdout,

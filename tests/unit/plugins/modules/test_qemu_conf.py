@@ -21,7 +21,7 @@ from ansible_collections.hypervisor.hardening.tests.unit.plugins.qemuconf_host i
 PASSWORD = "tr0ub4dor"
 KEYS = {
     *("changed", "changes", "keys_from", "checked_by", "restart_required", "restart_units", "guests_pending"),
-    *("backup_file", "diff", "invocation"),
+    *("backup_file", "left_out", "diff", "invocation"),
 }
 
 
