@@ -45,7 +45,8 @@ _NO_LONGER_READ = ("clear_emulator_capabilities",)
 # mere examples, or their default depends on the host.
 _SAMPLE_IS_DEFAULT = ("cgroup_device_acl",)
 
-_RANGES = {INT: (-(2**31), 2**31 - 1), UINT: (0, 2**32 - 1), LIMIT: (0, 2**64 - 1), SIZE: (0, 2**64 - 1)}
+# virconf.c: a number of the file is a signed 64-bit one; beyond that 9.0 takes another number, and 11.3 refuses.
+_RANGES = {INT: (-(2**31), 2**31 - 1), UINT: (0, 2**32 - 1), LIMIT: (0, 2**63 - 1), SIZE: (0, 2**63 - 1)}
 _TRUTH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 _COMMENT_RE = re.compile(r"\(\*(?:(?!\(\*|\*\)).)*\*\)", re.DOTALL)

@@ -205,8 +205,17 @@ from ansible_collections.hypervisor.hardening.plugins.module_utils import _qemuc
 from ansible_collections.hypervisor.hardening.plugins.module_utils._runner import run
 
 
+class _Module(AnsibleModule):
+    """A password in settings is refused; until then neither the log nor the output of the refusal may show it."""
+
+    def _log_invocation(self) -> None:
+        settings = self.params["settings"]
+        settings.update({key: room.NOT_SHOWN for key in settings if room.is_secret(key)})
+        super()._log_invocation()  # type: ignore[no-untyped-call]
+
+
 def main() -> None:
-    module = AnsibleModule(
+    module = _Module(  # type: ignore[no-untyped-call]
         argument_spec={
             "settings": {"type": "dict", "default": {}},
             "extend": {"type": "dict", "default": {}},
@@ -218,13 +227,7 @@ def main() -> None:
             "unsafe_writes": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
-        no_log=True,
     )
-    # A password in settings is refused; until then neither the log nor the output of the refusal may show it.
-    settings = module.params["settings"]
-    settings.update({key: room.NOT_SHOWN for key in settings if room.is_secret(key)})
-    module.no_log = False
-    module.log(f"Invoked with {module.params | {'secret_settings': sorted(module.params['secret_settings'])}}")
     run(module, room, room.Wanted(**module.params))
 
 
