@@ -272,6 +272,8 @@ def _leftovers(host: Host, guests: list[_qemuproc.Guest]) -> list[str]:
 
 def _plain(value: t.Any) -> t.Any:
     """Dataclasses as dictionaries, tuples as lists."""
-    if is_dataclass(value):
-        return {name: _plain(entry) for name, entry in vars(value).items()}
-    return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+    if isinstance(value, (str, int, float)):  # most are, and a guest has a hundred values
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    return {name: _plain(entry) for name, entry in vars(value).items()} if is_dataclass(value) else value

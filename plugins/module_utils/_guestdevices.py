@@ -124,7 +124,8 @@ class Judge:
                 if node.path not in self._listed and given is None:
                     given = self._given(definition())
                 allowed = self._listed if node.path in self._listed else given or {}
-                node = replace(node, unexpected=_why_unexpected(node, allowed, uid))
+                reason = _why_unexpected(node, allowed, uid)
+                node = replace(node, unexpected=reason) if reason else node
             found.append(node)
         return tuple(found)
 
