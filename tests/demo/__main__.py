@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import pathlib
 import re
 import signal
@@ -79,7 +80,7 @@ def as_found(host: rig.Host) -> int:
     screen.line(f"The guest `before` runs, pid {pid}. What the kernel says of it:")
     found = look(host)["before"]
     for weakness in found["weaknesses"]:
-        screen.line(f"{screen.paint('weak', 'red')}  {weakness['id']:<24} {weakness['observed']}")
+        screen.line(f"{screen.paint('weak', 'red')}  {weakness['id']:<22} {screen.short(weakness['observed'], 72)}")
     return pid
 
 
@@ -88,7 +89,7 @@ def planned(host: rig.Host) -> None:
     run = playbooks.play("harden", host.inventory, "--check", "--diff", variables=INVENTORY)
     _need(run)
     for key, value in INVENTORY.items():
-        screen.line(screen.paint(f"{key}: {value}", "dim"))
+        screen.line(screen.paint(f"{key}: {json.dumps(value)}", "dim"))
     for result in run.results("qemu_conf"):
         for part in result["diff"] if isinstance(result["diff"], list) else [result["diff"]]:
             screen.diff("\n".join(difflib.unified_diff(part["before"].splitlines(), part["after"].splitlines(), n=0)))
@@ -123,7 +124,7 @@ def proven(host: rig.Host) -> int:
     run = playbooks.play("verify", host.inventory, variables=INVENTORY)
     for task in run.failed:
         for text in task.result["msg"] if isinstance(task.result["msg"], list) else [task.result["msg"]]:
-            screen.line(screen.paint(str(text), "yellow" if str(text).startswith("before") else "red"))
+            screen.line(screen.paint(screen.short(str(text)), "yellow" if str(text).startswith("before") else "red"))
     left = [weakness["id"] for weakness in seen["after"]["weaknesses"] if weakness["id"] != "no_mac"]
     screen.say()
     if left:
@@ -149,7 +150,7 @@ def _coloured(cell: tuple[str, bool]) -> tuple[str, str]:
 
 
 def _tell(task: playbooks.Task) -> None:
-    if task.outcome == "ok":
+    if task.outcome == "ok" and task.action != "ansible.builtin.validate_argument_spec":
         word = screen.paint("changed", "yellow") if task.changed else screen.paint("ok     ", "green")
         screen.line(f"{word}  {task.name.rsplit(' : ', 1)[-1]}")
 

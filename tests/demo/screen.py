@@ -26,11 +26,15 @@ def say(text: str = "") -> None:
 def chapter(number: int, title: str) -> None:
     clock = paint(f"{time.monotonic() - _BEGUN:6.1f} s", "dim")
     say()
-    say(f"{paint(f'{number}  {title}', 'bold'):<72}{clock}")
+    say(f"{clock}  {paint(f'{number}  {title}', 'bold')}")
 
 
 def line(text: str) -> None:
     say(f"   {text}")
+
+
+def short(text: str, width: int = 104) -> str:
+    return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
 def diff(text: str) -> None:

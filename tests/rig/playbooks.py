@@ -14,11 +14,12 @@ import typing as t
 import ansible_runner
 
 Event = dict[str, t.Any]
+OUTCOMES = ("ok", "failed", "skipped", "unreachable")
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """How one task ended on one host: ok, failed, skipped or unreachable, with the module's result."""
+    """How one task ended on one host: one of OUTCOMES, and the module's result."""
 
     host: str
     name: str
@@ -38,7 +39,6 @@ class Run:
     rc: int
     tasks: tuple[Task, ...]
     text: str
-    artifacts: pathlib.Path
 
     def results(self, module: str) -> list[dict[str, t.Any]]:
         """The results of a module of this collection, or of another one by its full name; skipped tasks have none."""
@@ -69,9 +69,19 @@ def play(
     :param flags: more words for ansible-playbook, such as ``--check``.
     :param variables: extra variables, which win over all others.
     :param watch: called with each task as it ends.
-    :param artifacts: where ansible-runner keeps what it keeps; a new temporary directory otherwise.
+    :param artifacts: where ansible-runner is to keep what it keeps; otherwise that goes with the run.
     """
-    directory = artifacts or pathlib.Path(tempfile.mkdtemp(prefix="rig-play-"))
+    if artifacts is None:
+        with tempfile.TemporaryDirectory(prefix="rig-play-") as directory:
+            return play(
+                playbook,
+                inventory,
+                *flags,
+                watch=watch,
+                environment=environment,
+                artifacts=pathlib.Path(directory),
+                variables=variables,
+            )
     tasks: list[Task] = []
 
     def handle(event: Event) -> bool:
@@ -84,7 +94,7 @@ def play(
 
     named = isinstance(playbook, str) and "." not in playbook and "/" not in playbook
     outcome = ansible_runner.run(
-        private_data_dir=str(directory),
+        private_data_dir=str(artifacts),
         playbook=f"hypervisor.hardening.{playbook}" if named else _plain(playbook),
         inventory=str(inventory),
         cmdline=" ".join(flags) or None,
@@ -99,7 +109,7 @@ def play(
         quiet=True,
     )
     text = pathlib.Path(outcome.config.artifact_dir, "stdout").read_text(encoding="utf-8", errors="replace")
-    return Run(outcome.rc, tuple(tasks), text, directory)
+    return Run(outcome.rc, tuple(tasks), text)
 
 
 def _plain(playbook: str | pathlib.Path | list[dict[str, t.Any]]) -> t.Any:
@@ -112,7 +122,7 @@ def _checkout() -> pathlib.Path:
 
 def _task(event: Event) -> Task | None:
     outcome = event["event"].removeprefix("runner_on_")
-    if not event["event"].startswith("runner_on_") or outcome == "start":
+    if not event["event"].startswith("runner_on_") or outcome not in OUTCOMES:
         return None
     data = event["event_data"]
     return Task(data["host"], data["task"], data["task_action"], outcome, data.get("res", {}))
