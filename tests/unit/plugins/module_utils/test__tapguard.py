@@ -158,6 +158,12 @@ def test_two_definitions_want_one_name(host: NetHost) -> None:
     assert verdicts(host, domains=["all"])[:2] == [("a", "same0", "own"), ("b", "same0", "foreign")]
 
 
+def test_what_a_running_guest_has_lost_is_free_for_others(host: NetHost) -> None:
+    host.guest("a", 900, interfaces=[interface("lost0")])
+    host.define("b", interface("lost0"))
+    assert verdicts(host, domains=["all"]) == [("a", "lost0", "missing"), ("b", "lost0", "free")]
+
+
 def test_a_name_that_a_chosen_guest_wants_is_judged_once(host: NetHost) -> None:
     host.define("web", interface("web0"))
     host.define("db", interface("db0"))

@@ -61,6 +61,7 @@ TABLE: list[tuple[str, Claim, Scene, str, str]] = [
     ("own, made up by libvirt", claim(name="vnet3", live=True), with_device(VNET, WEB), "own", "web runs on it"),
     ("the guest's name, but a stranger's process", claim(domain="db"), with_device(TAP, WEB), "foreign", "guest web"),
     ("lost while running", claim(live=True), with_device(None), "missing", "lost its network"),
+    ("made up by libvirt, lost", claim(name="vnet3", live=True), Scene(), "missing", "lost its network"),
     ("two want it", claim(), with_device(None, wanted=["web", "db"]), "duplicate", "(web, db)"),
     ("a guest wants it twice", claim(), with_device(None, wanted=["web", "web"]), "duplicate", "(web, web)"),
     ("asked, and wanted", claim(domain=""), with_device(None, wanted=["", "db"]), "duplicate", "(this task, db)"),
