@@ -19,7 +19,7 @@ PLACE := ansible_collections/hypervisor/hardening
 ON_TARGETS := $(addprefix .collections/$(PLACE)/,$(wildcard plugins/modules plugins/module_utils))
 ON_CONTROLLER := $(addprefix .collections/$(PLACE)/,$(filter-out plugins/modules plugins/module_utils,$(wildcard plugins/*)))
 
-.PHONY: help demo test test-fast test-real test-all benchmark build venv collection rig forget clean $(FAST)
+.PHONY: help demo test test-fast test-real scenarios test-all benchmark build venv collection rig forget clean $(FAST)
 
 help: ## this list
 	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/  \1\t\2/p' Makefile | expand -t 16
@@ -38,6 +38,9 @@ test-real: rig ## real libvirt in disposable hypervisors
 test-all: forget rig test-fast ## everything, the slow releases and machines included
 	@$(STAGE) $@ 'pytest tests/integration'
 	@$(STAGE) --summary
+
+scenarios: collection ## the molecule scenarios, on the same hypervisors
+	@$(STAGE) $@ tests/tools/scenarios
 
 lint: collection ## ruff, yamllint, shellcheck, ansible-lint
 	@tests/tools/packages shellcheck
