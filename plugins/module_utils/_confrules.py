@@ -50,6 +50,15 @@ _ALLOWED: dict[str, tuple[t.Any, ...]] = {
     "allow_disk_format_probing": (False,),  # gone since 4.5, and 1 is an error
 }
 
+# In libvirt's lens, and not read by the parser of 12.8, where a value of a wrong type passes in them.
+_NO_VXHS = "QEMU has had no VxHS since 5.2, and libvirt ignores the key."
+_NOT_READ = {
+    "vnc_tls_priority": "libvirt 12.8 shows this key in its sample and does not read it: VNC keeps QEMU's own.",
+    "vxhs_tls": _NO_VXHS,
+    "vxhs_tls_x509_cert_dir": _NO_VXHS,
+    "vxhs_tls_x509_secret_uuid": _NO_VXHS,
+}
+
 # Lowest and highest port of a range: keys, least value, libvirt's defaults (qemu_conf.c, qemu_conf.h).
 _PORTS = (
     ("remote_display_port_min", "remote_display_port_max", 5900, 5900, 65535),
@@ -88,6 +97,14 @@ def problems(wanted: t.Mapping[str, Plain], document: Document, absent: Lacking)
     for ports in _PORTS:
         if wanted.keys() & set(ports[:2]):
             found += _port_problems(document, *ports)
+    return found
+
+
+def doubts(wanted: t.Mapping[str, Plain]) -> list[str]:
+    """What libvirt takes, and what will not do what it seems to say."""
+    found = [f"{key}: {_NOT_READ[key]}" for key in wanted if key in _NOT_READ]
+    if wanted.get("security_driver") == []:
+        found.append('security_driver: an empty list means the same as no line: libvirt probes. "none" turns MAC off.')
     return found
 
 

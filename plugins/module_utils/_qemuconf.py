@@ -116,7 +116,8 @@ def plan(state: State, wanted: Wanted) -> Plan:
     before = _document(wanted.path, state.data)
     document = _document(wanted.path, state.data)
     _edit(document, values)
-    objections = _confrules.problems({k: v for k, v in values.items() if v is not None}, document, state.absent)
+    given = {key: value for key, value in values.items() if value is not None}
+    objections = _confrules.problems(given, document, state.absent)
     if objections:
         raise ConfError(_list(objections))
     changes = _changes(before, document, values)
@@ -128,7 +129,11 @@ def plan(state: State, wanted: Wanted) -> Plan:
         after=after,
         changes=changes,
         diff=_diff(wanted.path, before, document, changes) if changes else {},
-        warnings=(*_doubts(state.keys, document, values, wanted.path), *_unasked(state, wanted, changes)),
+        warnings=(
+            *_confrules.doubts(given),
+            *_doubts(state.keys, document, values, wanted.path),
+            *_unasked(state, wanted, changes),
+        ),
         checked_by=f"libvirt {state.judge}" if state.judge and changes else RULES_ONLY,
         secrets=_confrules.secrets(before, document),
         digest_before=_libvirtd.meaning_digest(before),

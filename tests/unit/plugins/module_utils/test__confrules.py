@@ -130,6 +130,13 @@ def test_values_of_the_wrong_type_do_not_disturb_the_search(tmp_path: Path) -> N
     assert _confrules.lacking(make(tmp_path), wanted) == {("group", "nosuch")}
 
 
+def test_what_has_no_effect_is_told() -> None:
+    wanted = {"security_driver": [], "vnc_tls_priority": "NORMAL", "vxhs_tls": True, "chardev_tls_priority": "NORMAL"}
+    told = _confrules.doubts(wanted)
+    assert sorted(line.split(":")[0] for line in told) == ["security_driver", "vnc_tls_priority", "vxhs_tls"]
+    assert _confrules.doubts({"security_driver": ["none"]}) == []
+
+
 def test_a_number_of_the_right_file_system_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host = make(tmp_path)
     (tmp_path / "pages").mkdir()
