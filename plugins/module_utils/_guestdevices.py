@@ -16,6 +16,7 @@ from ._host import Host
 if t.TYPE_CHECKING:
     from lxml.etree import _Element
 
+    from ._mountinfo import Mount
     from ._virconf import Document
 
 # defaultDeviceACL of libvirt's qemu_cgroup.c from 7.0 to 12, for a host that does not tell its own list.
@@ -31,6 +32,8 @@ _KINDS = {
     stat.S_IFIFO: "fifo",
     stat.S_IFSOCK: "socket",
 }
+# File systems whose server may never answer: a guest that was taken over could be that server.
+_ANSWERED_BY_OTHERS = ("fuse", "nfs", "cifs", "smb", "9p", "virtiofs")
 # MAXSYMLINKS of linux/namei.h.
 _LONGEST_CHAIN = 40
 
@@ -67,13 +70,16 @@ def listed(host: Host, document: Document | None) -> tuple[str, ...]:
         return BUILT_IN
 
 
-def nodes(host: Host, pid: int, mounted: t.Container[str]) -> tuple[list[Node], bool]:
-    """What a process finds in its /dev, and whether there is more than MOST_NODES.
+def nodes(host: Host, pid: int, mounts: t.Mapping[str, Mount]) -> tuple[list[Node], str]:
+    """What a process finds in its /dev, and why that is not all, "" if it is.
 
     Directories that something else is mounted on (pts, shm, mqueue, hugepages) are left out.
 
-    :param mounted: the mount points of the process.
+    :param mounts: the mounts of the process, by mount point.
     """
+    below = mounts.get("/dev") or mounts.get("/")
+    if below and below.fstype.startswith(_ANSWERED_BY_OTHERS):
+        return [], f"it is on {below.fstype}"
     root = f"/proc/{pid}/root"
     found: list[Node] = []
     waiting = ["/dev"]
@@ -83,16 +89,16 @@ def nodes(host: Host, pid: int, mounted: t.Container[str]) -> tuple[list[Node], 
         for name in host.list(root + directory):
             seen += 1
             if seen > MOST_NODES:
-                return found, True
+                return found, f"it has more than {MOST_NODES} entries"
             path = f"{directory}/{name}"
             status = host.stat_optional(root + path, follow=False)
             if status is None:  # unplugged just now
                 continue
             if not stat.S_ISDIR(status.st_mode):
                 found.append(_node(path, status))
-            elif path not in mounted:
+            elif path not in mounts:
                 waiting.append(path)
-    return found, False
+    return found, ""
 
 
 class Judge:

@@ -129,7 +129,7 @@ class Guest(Facts):
     managed_by: str
     private_dev: bool
     dev: tuple[Node, ...]
-    dev_truncated: bool
+    dev_incomplete: str
     propagation: str
     limits: Limits
     core_dump: CoreDump
@@ -240,7 +240,7 @@ def guest(host: Host, pid: int, argv: t.Sequence[str], managed_by: str, view: Vi
     if not limits:  # it is being buried: fs/proc/base.c, proc_pid_limits
         raise ProcessLookupError(pid)
     private = _device_of(mounts) != _device_of(view.mounts)
-    found, truncated = nodes(host, pid, mounts) if private else ([], False)
+    found, incomplete = nodes(host, pid, mounts) if private else ([], "")
     short = _SHORT_NAME_RE.search("\0".join(argv))
     return Guest(
         **vars(common),
@@ -250,7 +250,7 @@ def guest(host: Host, pid: int, argv: t.Sequence[str], managed_by: str, view: Vi
         managed_by=managed_by,
         private_dev=private,
         dev=tuple(found),
-        dev_truncated=truncated,
+        dev_incomplete=incomplete,
         propagation=mounts["/"].propagation if "/" in mounts else "",
         limits=_limits(limits),
         core_dump=CoreDump(

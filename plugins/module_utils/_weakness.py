@@ -106,7 +106,8 @@ def _no_seccomp(guest: Guest, host: HostFacts) -> _Verdict:
 def _host_mount_namespace(guest: Guest, _host: HostFacts) -> _Verdict:
     if guest.mount_namespace.private:
         return None
-    return "a mount namespace shared with the host, the daemon or another guest", "a mount namespace of its own"
+    observed = f"{guest.mount_namespace.id}, in which the host, libvirt's daemon or another guest lives as well"
+    return observed, "a mount namespace of its own"
 
 
 def _host_dev(guest: Guest, _host: HostFacts) -> _Verdict:
@@ -115,8 +116,8 @@ def _host_dev(guest: Guest, _host: HostFacts) -> _Verdict:
 
 def _unexpected_device(guest: Guest, _host: HostFacts) -> _Verdict:
     strange = [f"{node.path} ({node.type} {node.device}: {node.unexpected})" for node in guest.dev if node.unexpected]
-    if guest.dev_truncated:
-        strange.append(f"more than {len(guest.dev)} nodes, the rest not looked at")
+    if guest.dev_incomplete:
+        strange.append(f"not all of it was looked at: {guest.dev_incomplete}")
     if not strange:
         return None
     more = f" and {len(strange) - 10} more" if len(strange) > 10 else ""

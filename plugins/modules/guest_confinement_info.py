@@ -22,6 +22,8 @@ description:
 extends_documentation_fragment:
   - hypervisor.hardening.attributes.info
 notes:
+  - A guest that was taken over can make reads of its own C(/proc) wait for ever, as it can for C(ps). The task keyword
+    C(timeout) bounds that.
   - Needs root. Where a process may not be looked at the module fails, because a guest could be among them.
   - If a guest has device nodes that the device list does not explain, its definition is read with lxml (the package
     C(python3-lxml)).
@@ -207,10 +209,11 @@ guests:
               it or to the user that QEMU runs as, and give all others no more than the host's does.
           returned: success
           type: str
-    dev_truncated:
-      description: Whether there is more in its C(/dev) than the 1024 entries that were looked at.
+    dev_incomplete:
+      description: Why not all of its C(/dev) was looked at - more than 1024 entries, or a file system of a network or
+        of a process (FUSE). Normally empty.
       returned: success
-      type: bool
+      type: str
     propagation:
       description: The propagation of its C(/) - V(slave), V(shared), V(shared,slave), V(private) or V(unbindable).
         Empty where it has no mount on C(/) (chroot).
@@ -300,13 +303,15 @@ guests:
     weaknesses:
       description:
         - In what it is less confined than it can be, with what was observed and what is expected.
+        - A guest of a user's own libvirt always has V(host_mount_namespace), V(host_dev) and V(no_device_cgroup), as
+          that libvirt has no right to make anything else. It reaches no more than the user does.
         - V(runs_as_root) - one of the user or group ids is 0 on the host.
         - V(capabilities) - it has effective or permitted capabilities, other than over a user namespace of its own.
         - V(new_privileges) - C(NoNewPrivs) is 0.
         - V(no_seccomp) - there is no system call filter, or only filters that PID 1 or libvirt's daemon have as well.
         - V(host_mount_namespace) - it lives in a mount namespace with the host, libvirt's daemon or another guest.
         - V(host_dev) - its C(/dev) is the host's.
-        - V(unexpected_device) - in its own C(/dev) there is a node that is unexpected.
+        - V(unexpected_device) - in its own C(/dev) there is a node that is unexpected, or more than was looked at.
         - V(no_mount_propagation) - its mount namespace is its own, and C(/) in it gets nothing from the host's. This
           limits what can be given to the guest while it runs, not what it can reach.
         - V(no_mac) - the kernel has neither AppArmor nor SELinux, or the label is none that libvirt makes for a guest.

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
-from ansible_collections.hypervisor.hardening.plugins.module_utils import _guestdevices
+from ansible_collections.hypervisor.hardening.plugins.module_utils import _guestdevices, _mountinfo
 from ansible_collections.hypervisor.hardening.plugins.module_utils._guestdevices import Judge, Node
 from ansible_collections.hypervisor.hardening.plugins.module_utils._virconf import Document
-from ansible_collections.hypervisor.hardening.tests.unit.plugins.qemus import QemuHost
+from ansible_collections.hypervisor.hardening.tests.unit.plugins.qemus import GUEST_MOUNTS, QemuHost
 
 QEMU = 64055
 LISTED = ("/dev/null", "/dev/kvm", "/dev/userfaultfd")
@@ -205,25 +205,40 @@ def test_the_walk_stays_on_the_file_system_of_dev(host: QemuHost) -> None:
     host.node(f"{root}/dev/pts/0", "char 136:0")
     host.link(f"{root}/dev/ptmx", "/dev/pts/ptmx")
     host.link(f"{root}/dev/up", "..")
-    nodes, truncated = _guestdevices.nodes(host, 7, {"/", "/dev", "/dev/pts"})
+    mounts = _mountinfo.visible(_mountinfo.parse(GUEST_MOUNTS))
+    nodes, incomplete = _guestdevices.nodes(host, 7, mounts)
     assert sorted((node.path, node.type, node.device, node.owner, node.mode) for node in nodes) == [
         ("/dev/bus/usb/001/004", "char", "189:3", QEMU, "0666"),
         ("/dev/null", "char", "1:3", 0, "0666"),
         ("/dev/ptmx", "symlink", "", os.getuid(), "0777"),
         ("/dev/up", "symlink", "", os.getuid(), "0777"),
     ]
-    assert truncated is False
+    assert incomplete == ""
 
 
 def test_the_walk_is_bounded(host: QemuHost) -> None:
     for number in range(_guestdevices.MOST_NODES + 5):
         host.link(f"/proc/7/root/dev/{number}", "x")
-    nodes, truncated = _guestdevices.nodes(host, 7, {"/dev"})
-    assert (len(nodes), truncated) == (_guestdevices.MOST_NODES, True)
+    nodes, incomplete = _guestdevices.nodes(host, 7, {})
+    assert (len(nodes), incomplete) == (_guestdevices.MOST_NODES, "it has more than 1024 entries")
+
+
+@pytest.mark.parametrize(
+    ("mounts", "reason"),
+    [
+        ("900 890 0:110 / / rw - ext4 /dev/vda rw\n920 900 0:129 / /dev rw - fuse.own own rw\n", "it is on fuse.own"),
+        ("900 890 0:110 / / rw - nfs4 server:/ rw\n", "it is on nfs4"),
+        ("900 890 0:110 / / rw - nfs4 server:/ rw\n920 900 0:129 / /dev rw - tmpfs devfs rw\n", ""),
+    ],
+)
+def test_a_file_system_that_may_never_answer_is_not_asked(host: QemuHost, mounts: str, reason: str) -> None:
+    host.node("/proc/7/root/dev/null", "char 1:3")
+    nodes, incomplete = _guestdevices.nodes(host, 7, _mountinfo.visible(_mountinfo.parse(mounts)))
+    assert (len(nodes), incomplete) == (0 if reason else 1, reason)
 
 
 def test_the_walk_of_a_process_that_has_ended_is_empty(host: QemuHost) -> None:
-    assert _guestdevices.nodes(host, 8, ()) == ([], False)
+    assert _guestdevices.nodes(host, 8, {}) == ([], "")
 
 
 LENS = 'module Test_libvirtd_qemu =\n   let conf = "cgroup_device_acl = [ \\"/dev/null\\", \\"/dev/vhost\\" ]\n"\n'
