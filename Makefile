@@ -27,7 +27,7 @@ help: ## this list
 demo: collection ## harden a disposable hypervisor and watch it being proven
 	@python tests/demo
 
-test: forget rig test-fast test-real ## the fast tier, then the real one: what has to pass
+test: forget rig test-fast test-real scenarios ## the fast tier, then the real one: what has to pass
 	@$(STAGE) --summary
 
 test-fast: $(FAST) ## style, types, documents, sanity and units
@@ -35,11 +35,11 @@ test-fast: $(FAST) ## style, types, documents, sanity and units
 test-real: rig ## real libvirt in disposable hypervisors
 	@$(STAGE) $@ 'pytest tests/integration -m "not full"'
 
-test-all: forget rig test-fast ## everything, the slow releases and machines included
+test-all: forget rig test-fast scenarios ## everything, the slow releases and machines included
 	@$(STAGE) $@ 'pytest tests/integration'
 	@$(STAGE) --summary
 
-scenarios: collection ## the molecule scenarios, on the same hypervisors
+scenarios: rig ## the molecule scenarios, on the same hypervisors
 	@$(STAGE) $@ tests/tools/scenarios
 
 lint: collection ## ruff, yamllint, shellcheck, ansible-lint

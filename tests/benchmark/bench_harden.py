@@ -10,7 +10,9 @@ kernel value.
 
 from __future__ import annotations
 
+import pathlib
 import statistics
+import tempfile
 import time
 import typing as t
 
@@ -85,17 +87,20 @@ def task_per_key() -> list[dict[str, t.Any]]:
     return [{"hosts": "hypervisors", "gather_facts": False, "tasks": tasks + MOUNT, "handlers": RESTART}]
 
 
-def template(content: str) -> list[dict[str, t.Any]]:
+def template(content: bytes, directory: pathlib.Path) -> list[dict[str, t.Any]]:
+    source = directory / "qemu.conf.j2"
+    source.write_bytes(content)
     tasks: Tasks = [
         {
             "name": "Write qemu.conf",
-            "ansible.builtin.copy": {"content": content, "dest": CONF, "mode": "0600"},
+            "ansible.builtin.template": {"src": str(source), "dest": CONF, "mode": "0600"},
             "notify": "Restart",
         }
     ]
+    # The socket, for libvirtd itself ends when nobody has asked anything of it for two minutes.
     running = {
         "name": "Keep the service",
-        "ansible.builtin.systemd_service": {"name": "libvirtd.service", "state": "started"},
+        "ansible.builtin.systemd_service": {"name": "libvirtd.socket", "state": "started", "enabled": True},
     }
     return [{"hosts": "hypervisors", "gather_facts": False, "tasks": [*tasks, *MOUNT, running], "handlers": RESTART}]
 
@@ -113,13 +118,13 @@ def timed(play: t.Any, host: rig.Host, variables: dict[str, t.Any] | None = None
 
 
 def main() -> None:
-    with rig.host("trixie") as host:
+    with rig.host("trixie") as host, tempfile.TemporaryDirectory() as directory:
         pristine = host.get(CONF)
         assert playbooks.play("harden", host.inventory, variables=SWITCHES).rc == 0
         wanted = end_state(host)
         contenders = {
             "a task for each key": task_per_key(),
-            "template, mount, service": template(wanted[0].decode()),
+            "template, mount, service": template(wanted[0], pathlib.Path(directory)),
         }
         for name, play in contenders.items():
             host.put(CONF, pristine, mode=0o600)
