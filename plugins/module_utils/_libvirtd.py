@@ -242,7 +242,7 @@ def connect(host: Host, layout: Layout, timeout: float = CONNECT_SECONDS) -> Non
 def libvirt_message(text: str) -> str:
     """libvirt's own words of what a command printed, in one line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return " ".join(line[len("error: ") :] if line.startswith("error: ") else line for line in lines)
+    return ": ".join(line[len("error: ") :] if line.startswith("error: ") else line for line in lines)
 
 
 def meaning_digest(document: Document) -> str:

@@ -111,8 +111,8 @@ def plan(state: State, wanted: Wanted) -> Plan:
 def check(host: Host, plan: Plan) -> None:
     """Make sure that a restart can do no harm. Reads only.
 
-    :raises LibvirtError: the daemon would refuse one of its files; the unit is not what runs it, is masked, or ends
-        more than the daemon; a job of a guest would be broken; a command is missing.
+    :raises LibvirtError: the daemon would refuse one of its files, or is traced; the unit is not what runs it, is
+        masked, or ends more than the daemon; a job of a guest would be broken; a command is missing.
     """
     if not plan.changes:
         return
@@ -140,11 +140,10 @@ def apply(host: Host, plan: Plan, journal: Journal) -> None:
         for path in files(before):
             if journal.unproven(path):
                 _libvirtd.prove(host, before, journal, path, _digest(host, path))
-        begun = time.time()
         try:
             after = _bring_up(host, plan, before)
         except HardeningError as error:
-            _go_back(host, plan, journal, before, _words(host, before, begun) or str(error))
+            _go_back(host, plan, journal, before, str(error))
         for path in files(before):
             _libvirtd.remember(host, after, journal, path, _digest(host, path))
         lost = _lost(host, plan, after)
@@ -174,7 +173,7 @@ def _alone(host: Host, wanted: Wanted) -> t.Iterator[None]:
 
 def _warnings(layout: Layout) -> t.Iterator[str]:
     if layout.suspended:
-        yield f"{layout.daemon} (process {layout.pid}) is held by SIGSTOP or a debugger; the restart ends it."
+        yield f"{layout.daemon} (process {layout.pid}) is stopped by a signal (SIGSTOP); the restart ends that."
     if not layout.active and not layout.idle:
         yield f"{layout.daemon} does not run, and no client can start it; the restart starts it."
 
@@ -188,6 +187,12 @@ def _check_unit(host: Host, plan: Plan) -> None:
         advice = f"systemctl unmask {unit}" if state == "masked" else f"systemctl status {unit}"
         raise LibvirtError(f"{unit} cannot be restarted: to systemd it is {state}. Nothing was done. See: {advice}")
     running = _libvirtd.layout(host).pid
+    tracer = _proc.status(host, running).get("TracerPid", "0") if running is not None else "0"
+    if tracer != "0":
+        raise LibvirtError(
+            f"Process {tracer}, a debugger or strace, is attached to {plan.layout.daemon} (process {running}), which "
+            "may never end under it. Nothing was done. Let it detach and run again."
+        )
     if running is not None and told.get("MainPID") != str(running):
         raise LibvirtError(
             f"{plan.layout.daemon} runs as process {running}, which systemd does not know as {unit}: its restart would "
@@ -259,15 +264,17 @@ def _bring_up(host: Host, plan: Plan, before: Layout) -> Layout:
     """Restart the unit and open a connection to the new process.
 
     :returns: the daemon that answered.
-    :raises HardeningError: none does.
+    :raises HardeningError: none does; the message is the daemon's own where it has left one.
     """
+    begun = time.time()
     # Earlier restarts must not count against this one, nor against the sockets (systemd.unit(5), StartLimitBurst=).
     _systemctl(host, plan, "reset-failed", before.service)
     done = _systemctl(host, plan, "restart", before.service)
     if done is None:
-        # It does not end. The guests are no children of its main process: see _check_unit.
+        # It does not end; what belongs to guests is spared (see _check_unit). systemd's own job goes on and is only
+        # waited for: another restart would hit the new process.
         _systemctl(host, plan, "kill", "--kill-who=main", "--signal=KILL", before.service)
-        done = _systemctl(host, plan, "restart", before.service)
+        done = _systemctl(host, plan, "start", before.service)
     deadline = time.monotonic() + plan.wanted.timeout
     while True:
         left = deadline - time.monotonic()
@@ -278,10 +285,10 @@ def _bring_up(host: Host, plan: Plan, before: Layout) -> Layout:
                 return after
             said = done.err.strip() if done else f"systemctl restart did not end within {plan.wanted.timeout:g} seconds"
             raise LibvirtError(f"{before.daemon} answers, but it is still process {before.pid}. {said}")
-        except HardeningError:
+        except HardeningError as error:
             failed = _systemctl(host, plan, "is-failed", "--quiet", before.service)
             if left <= 0 or (failed is not None and failed.rc == 0):
-                raise
+                raise LibvirtError((_words(host, before, begun) or str(error)).rstrip(".")) from None
         time.sleep(0.2)
 
 
@@ -321,7 +328,6 @@ def _go_back(host: Host, plan: Plan, journal: Journal, before: Layout, why: str)
             put_back.append(f"{path} (as it was before {entry.time})")
         except HardeningError as error:
             trouble.append(str(error))
-    why = why.rstrip(".")
     mend = f"Mend the cause, then: systemctl reset-failed {before.service}; systemctl restart {before.service}"
     if not put_back:
         nothing = " ".join(trouble) or "The journal has no change of its files since it last came up: nothing to undo."
@@ -331,7 +337,7 @@ def _go_back(host: Host, plan: Plan, journal: Journal, before: Layout, why: str)
         after = _bring_up(host, plan, before)
     except HardeningError as error:
         raise LibvirtError(
-            f"{daemon} does not come up. It says: {why}. {back} It does not come up with that either: {error} {mend}",
+            f"{daemon} does not come up. It says: {why}. {back} It does not come up with that either: {error}. {mend}",
             **_facts(host, plan, True),
         ) from None
     for path, former in known.items():

@@ -19,20 +19,22 @@ description:
     with what libvirt said.
   - Nothing is done at all if the daemon would refuse one of its files (the installed libvirt's own parser judges
     C(qemu.conf)), if a job of a guest that a restart would break is under way (a migration, a save, a dump, a
-    snapshot), or if the unit has a C(KillMode) that also ends what belongs to running guests.
+    snapshot), if the unit has a C(KillMode) that also ends what belongs to running guests, or if a debugger is attached
+    to the daemon.
   - Running guests go on. That each is the same process afterwards is read from C(/proc); a guest that is not makes the
     module fail and is named.
   - Sockets of systemd's activation stay as they are. A unit that had failed or had been started too often is reset
-    first. A daemon that does not end in time, because a debugger holds it for instance, is killed; guests are not
-    its children and do not notice.
+    first. A daemon that was stopped by a signal goes on and ends; one that does not end in time is killed, which guests
+    do not notice.
 options:
   timeout:
     description:
-      - How many seconds systemd has for the restart, and again the daemon for the first connection.
+      - How many seconds systemd has for the restart, and again the daemon for the first connection. libvirt itself
+        gives threads that are still busy 30 seconds to end.
       - In the worst case (a daemon that has to be killed, does not come up, and with its former files not either) the
         module takes about seven times as long.
     type: int
-    default: 30
+    default: 60
 extends_documentation_fragment:
   - hypervisor.hardening.attributes
 attributes:
@@ -67,7 +69,7 @@ EXAMPLES = r"""
 
 - name: The same on a host with hundreds of guests, which libvirt takes up one by one
   hypervisor.hardening.daemon_restart:
-    timeout: 120
+    timeout: 180
   when: result.restart_required
 """
 
@@ -117,7 +119,7 @@ from ansible_collections.hypervisor.hardening.plugins.module_utils._runner impor
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec={"timeout": {"type": "int", "default": 30}}, supports_check_mode=True)
+    module = AnsibleModule(argument_spec={"timeout": {"type": "int", "default": 60}}, supports_check_mode=True)
     if module.params["timeout"] < 1:
         module.fail_json(msg=f"timeout: {module.params['timeout']} is no time to wait; it takes at least 1 second.")
     run(module, room, room.Wanted(since=room.now(), timeout=module.params["timeout"]))
