@@ -108,8 +108,7 @@ def extended(key: str, more: t.Any, default: Document | None) -> list[str]:
 
     :raises ConfError: ``more`` is no list of strings, or the built-in list cannot be told.
     """
-    items = convert(key, LIST, more)
-    assert isinstance(items, list)
+    items = t.cast("list[str]", convert(key, LIST, more))
     if key not in _SAMPLE_IS_DEFAULT:
         raise ConfError(
             f"{key} cannot be extended: libvirt does not say what its built-in list is. Give the whole list in "

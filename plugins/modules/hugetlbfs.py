@@ -46,7 +46,8 @@ options:
         type: dict
       path:
         description:
-          - The mount point, letters, digits and C(. _ + @ : -) only, no symbolic link in it. It is made if it is
+          - >-
+            The mount point, letters, digits and C(. _ + @ : -) only, no symbolic link in it. It is made if it is
             missing; one that is not empty is refused, because the mount would hide what is in it.
         type: str
       owner:

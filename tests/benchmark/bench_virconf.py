@@ -52,7 +52,7 @@ def lines(data: bytes) -> bytes:
 def milliseconds(work: Callable[[bytes], object], data: bytes) -> float:
     """The best of 50."""
     best = float("inf")
-    for _ in range(50):
+    for _round in range(50):
         begun = time.perf_counter()
         work(data)
         best = min(best, time.perf_counter() - begun)

@@ -210,7 +210,7 @@ class Tally:
         if reading.error is None and len(data) < 100_000:
             self.edit(libvirt, data, reading, some_edit(reading, data, rng))
             self.together += check_edits_together(
-                libvirt, data, reading, [some_edit(reading, data, rng) for _ in range(4)]
+                libvirt, data, reading, [some_edit(reading, data, rng) for _edit in range(4)]
             )
 
     def edit(self, libvirt: LibvirtParser, data: bytes, reading: Reading, edit: Edit) -> None:

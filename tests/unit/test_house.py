@@ -41,7 +41,6 @@ PRIVATE = re.compile(
             "/" + "work/(?:main|shared)",
             "/tmp/" + "(?:team|bash_)",
             r"/\." + "pyenv",
-            r"/(?:home|Users)" + r"/(?!user|USER|example)\w+/",
             r"\b(?:pypi|files\.python" + r"hosted)\.org",
             r"\b(?:deb|ftp|snapshot|archive|security)\." + r"(?:debian\.org|ubuntu\.com)",
             r"\bgalaxy\." + r"ansible\.com",

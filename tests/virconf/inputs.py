@@ -236,7 +236,9 @@ def _bytes(*choices: bytes) -> st.SearchStrategy[bytes]:
 
 def _weighted(*choices: tuple[int, st.SearchStrategy[bytes]]) -> st.SearchStrategy[bytes]:
     """One of the strategies; one_of() takes a strategy once, however often it is named."""
-    return st.sampled_from([choice for weight, choice in choices for _ in range(weight)]).flatmap(lambda choice: choice)
+    return st.sampled_from([choice for weight, choice in choices for _copy in range(weight)]).flatmap(
+        lambda choice: choice
+    )
 
 
 def _joined(*parts: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
@@ -300,7 +302,7 @@ def mutations(files: Sequence[bytes], rng: random.Random) -> Iterator[bytes]:
             data = b"".join(lines[start : start + rng.randint(1, 25)])
         if rng.random() < 0.1:
             data = data.replace(b"\n", rng.choice((b"\r\n", b"\r")))
-        for _ in range(rng.choice((0, 1, 1, 1, 2, 2, 3, 4))):
+        for _change in range(rng.choice((0, 1, 1, 1, 2, 2, 3, 4))):
             data = _mutated(data, files, rng)
         yield data
 

@@ -5,8 +5,18 @@
 
 from __future__ import annotations
 
+import os
+import typing as t
+
 import pytest
 from ansible.module_utils.common import warnings
+
+
+@pytest.fixture(autouse=True)
+def _usual_umask() -> t.Iterator[None]:
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+import types
 import typing as t
 from pathlib import Path
 
@@ -73,7 +74,7 @@ COMMAND = (
 )
 UUID = "3f77186c-5d70-46fe-8543-411ebb6bdde8"
 BUILT_IN = {"null": "1:3", "full": "1:7", "zero": "1:5", "random": "1:8", "urandom": "1:9", "kvm": "10:232"}
-HOST_NAMESPACES = {"mnt": "mnt:[4026531841]", "user": "user:[4026531837]"}
+HOST_NAMESPACES = types.MappingProxyType({"mnt": "mnt:[4026531841]", "user": "user:[4026531837]"})
 
 
 class QemuHost(Host):
