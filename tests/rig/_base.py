@@ -30,7 +30,8 @@ class RigError(Exception):
 
 def cache_dir() -> pathlib.Path:
     """The one place on disk where images and hosts live (HYPERVISOR_RIG_CACHE overrides it)."""
-    return pathlib.Path(os.environ.get("HYPERVISOR_RIG_CACHE") or "/var/cache/hypervisor-hardening-rig")
+    chosen = os.environ.get("HYPERVISOR_RIG_CACHE") or "/var/cache/hypervisor-hardening-rig"
+    return pathlib.Path(chosen).absolute()
 
 
 def scope() -> str:
@@ -75,16 +76,17 @@ def locked(name: str, *, patience: float = 900.0) -> Iterator[int]:
 
 
 def _wait_for_lock(descriptor: int, path: pathlib.Path, patience: float) -> None:
-    deadline = time.monotonic() + patience
+    begun = time.monotonic()
     told = False
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - begun
+            if waited > patience:
                 raise RigError(f"{path} is held by another run since {patience:.0f} s: see 'fuser {path}'") from None
-            if not told:
+            if waited > 2.0 and not told:
                 say(f"waiting for another run ({path.name})")
                 told = True
             time.sleep(0.05)
@@ -229,6 +231,13 @@ def wait_for(what: str, ready: Callable[[], bool], *, patience: float) -> None:
 def boot_id() -> str:
     """The kernel's name for the present boot."""
     return pathlib.Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def existing_parent(path: pathlib.Path) -> pathlib.Path:
+    """The path itself, or the nearest directory above it that is there."""
+    while not path.exists():
+        path = path.parent
+    return path
 
 
 def remove_tree(path: pathlib.Path, *, patience: float = 10.0) -> None:

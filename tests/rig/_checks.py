@@ -12,8 +12,8 @@ import shutil
 import subprocess
 import sys
 
-from . import _image
-from ._base import RigError, cache_dir
+from . import _cgroups, _image
+from ._base import RigError, cache_dir, existing_parent, run
 
 #: command or file -> the Debian and Ubuntu package that has it.
 _NEEDED = {
@@ -56,13 +56,28 @@ def missing() -> list[str]:
     filesystems = pathlib.Path("/proc/filesystems").read_text(encoding="ascii")
     if "\toverlay\n" not in filesystems and not _loadable("overlay"):
         lines.append("kernel: no overlay file system: load the module 'overlay' or use another kernel")
-    if "cgroup2" not in pathlib.Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace"):
-        lines.append("kernel: no cgroup2 file system is mounted: mount one on /sys/fs/cgroup/unified")
+    try:
+        if not (_cgroups.unified() / "cgroup.controllers").read_text(encoding="ascii").split():
+            lines.append(
+                "kernel: cgroup v1 holds every controller and leaves none for the hosts: boot without cgroup v1"
+            )
+    except RigError as error:
+        lines.append(f"kernel: {error}")
+    if set(",:\\") & set(str(cache_dir())):
+        place = f"the path {cache_dir()} has a comma, a colon or a backslash, which an overlay cannot carry"
+        lines.append(f"disk: {place}: set HYPERVISOR_RIG_CACHE to another place")
+    if _filesystem() == "overlayfs":
+        place = f"{cache_dir()} is on an overlay, which cannot carry another"
+        lines.append(f"disk: {place}: set HYPERVISOR_RIG_CACHE to a place on ext4, xfs, btrfs or tmpfs")
     free, needed = _image.free_megabytes(), _image.needed_megabytes()
     if free < needed:
         place = f"{cache_dir()} has {free} MB free and needs {needed}"
         lines.append(f"disk: {place}: free some, or set HYPERVISOR_RIG_CACHE to another place")
     return lines
+
+
+def _filesystem() -> str:
+    return run(["stat", "--file-system", "--format=%T", existing_parent(cache_dir())]).stdout.strip()
 
 
 def _loadable(module: str) -> bool:

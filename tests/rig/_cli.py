@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import pathlib
 import shutil
 import signal
@@ -19,7 +18,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from . import _boot, _checks, _hosts, _image, _machine, _recipe, _registry
-from ._base import RigError, cache_dir, locked, remove_tree, say, scope
+from ._base import RigError, cache_dir, existing_parent, locked, remove_tree, say, scope
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -188,11 +187,12 @@ def _clean(_options: argparse.Namespace) -> int:
         raise RigError(f"others have hosts up from this cache ({', '.join(others)}): they take them down first")
     for name in _hosts.names():
         _hosts.down(name, missing_ok=True)
+    before = shutil.disk_usage(cache).free
     with contextlib.ExitStack() as stack:
         for release in _recipe.RELEASES:
             stack.enter_context(locked(f"build-{release}"))
         stack.enter_context(locked("rig"))
-        freed = shutil.disk_usage(cache).free
         remove_tree(cache)
-        print(f"removed {os.fspath(cache)}: {(shutil.disk_usage('/').free - freed) // 1_000_000} MB freed")
+    freed = shutil.disk_usage(existing_parent(cache)).free - before
+    print(f"removed {cache}: {freed // 1_000_000} MB freed")
     return 0

@@ -147,6 +147,7 @@ def _register(mark: str, name: str, release: str, image: pathlib.Path) -> Facts:
         slot = _net.free_slot({facts["slot"] for facts in _registry.everyone()})
         directory = _registry.scope_dir() / name
         # What is left of a removal that was killed before its last step.
+        _cgroups.remove(scope(), name)
         remove_tree(directory)
         for part in ("upper", "work", "root"):
             (directory / part).mkdir(parents=True)

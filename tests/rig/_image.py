@@ -14,7 +14,7 @@ import tempfile
 import time
 
 from . import _guestlinux, _recipe, _registry
-from ._base import RigError, cache_dir, locked, remove_tree, run, run_long, say, spawn
+from ._base import RigError, cache_dir, existing_parent, locked, remove_tree, run, run_long, say, spawn
 
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _NEEDED_MB = 4000
@@ -211,10 +211,7 @@ def _finish_chroot(root: pathlib.Path) -> None:
 
 def free_megabytes() -> int:
     """Free space where the cache is, in MB of 10^6 bytes."""
-    path = cache_dir()
-    while not path.exists():
-        path = path.parent
-    return shutil.disk_usage(path).free // 1_000_000
+    return shutil.disk_usage(existing_parent(cache_dir())).free // 1_000_000
 
 
 def needed_megabytes() -> int:

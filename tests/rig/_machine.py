@@ -178,13 +178,14 @@ def _devices() -> Section:
 
 def _processes(scope: str) -> Section:
     mine = f"{_registry.scope_dir(scope)}/"
+    in_group = re.compile(rf"/{_cgroups.PREFIX}-{scope}[/-]")
     found = {}
     for directory in pathlib.Path("/proc").glob("[0-9]*"):
         if start_time(int(directory.name)) is None:
             continue
         command = (_read(directory / "cmdline") or "").replace("\0", " ").strip()
         groups = _read(directory / "cgroup") or ""
-        if mine in command or f"/{_cgroups.PREFIX}-{scope}/" in groups:
+        if mine in command or in_group.search(groups):
             found[directory.name] = command
     return found
 
