@@ -13,14 +13,13 @@ and the two directories are moved into DIR: libvirt makes them wherever they are
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import typing as t
 
 from . import _mountinfo
 from ._confrules import MADE_AT_START
-from ._host import COMMAND_PATH, HardeningError, Host
+from ._host import COMMAND_PATH, HardeningError, Host, HostError
 from ._libvirtd import libvirt_message
 from ._syscalls import (
     CLONE_NEWNET,
@@ -46,7 +45,7 @@ _NOTHING_SAID = "failed to connect to the hypervisor"
 
 
 class CheckError(HardeningError):
-    """libvirt refuses a configuration, or could not be asked."""
+    """libvirt refuses a configuration."""
 
 
 def version(host: Host) -> str | None:
@@ -69,7 +68,8 @@ def version(host: Host) -> str | None:
 def check(host: Host, path: str, candidate: bytes) -> None:
     """Let the installed libvirt judge what is to become ``path``.
 
-    :raises CheckError: it refuses, in its own words (they may quote a value), or it could not be asked.
+    :raises CheckError: it refuses, in its own words, which may quote a value.
+    :raises HostError: it could not be asked.
     """
     document = Document.parse(candidate)
     for key in MADE_AT_START:
@@ -81,12 +81,10 @@ def check(host: Host, path: str, candidate: bytes) -> None:
     try:
         message = host.in_child(lambda: _judge(host, data, _strings(huge)), timeout=CHECK_SECONDS)
     except OSError as error:
-        if error.errno != errno.EPERM:
-            raise
-        raise CheckError(
-            "libvirt cannot be asked about the new configuration: this process may not make namespaces "
-            "(CAP_SYS_ADMIN), without which the question would leave traces. libvirt_check: false goes by the rules of "
-            "this module alone."
+        what = f"{error.strerror} at {error.filename}" if error.filename else error.strerror
+        raise HostError(
+            f"libvirt cannot be asked about {path}: {what}. Without namespaces of its own, for which it takes "
+            "CAP_SYS_ADMIN, the question would leave traces."
         ) from None
     if message:
         raise CheckError(message.replace(_CANDIDATE, path))

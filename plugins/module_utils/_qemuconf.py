@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from . import _confkeys, _confrules, _libvirtd
 from ._confkeys import ConfError, Keys
-from ._host import Host
+from ._host import Host, HostError
 from ._journal import Journal
 from ._virconf import Document, VirConfError
 
@@ -147,7 +147,7 @@ def plan(state: State, wanted: Wanted) -> Plan:
 def check(host: Host, plan: Plan) -> None:
     """Let the installed libvirt judge the new file, without a trace.
 
-    :raises ConfError: libvirt refuses it.
+    :raises ConfError: libvirt refuses it, or cannot be asked.
     :raises HostError: the file cannot be replaced.
     """
     if not plan.changes:
@@ -166,6 +166,8 @@ def check(host: Host, plan: Plan) -> None:
         raise ConfError(
             f"{plan.checked_by} refuses what {plan.path} would hold. Nothing was changed. libvirt's words: {message}"
         ) from None
+    except HostError as error:
+        raise ConfError(f"{error} libvirt_check: false goes by the rules of this module alone.") from None
 
 
 def apply(host: Host, plan: Plan, journal: Journal) -> None:

@@ -443,6 +443,15 @@ def test_libvirts_check_can_be_switched_off(shared: rig.Host, conf: bytes) -> No
     assert "libvirt_check is off" in str(answer["warnings"])
 
 
+def test_where_libvirt_cannot_be_asked_without_a_trace_it_is_not_asked(shared: rig.Host, conf: bytes) -> None:
+    """As in a container without CAP_SYS_ADMIN."""
+    words, arguments = modules.prepare(shared, "qemu_conf", settings={"max_files": 4096})
+    done = shared.run(["setpriv", "--bounding-set=-sys_admin", "--", *words], stdin=arguments, check=False)
+    assert "CAP_SYS_ADMIN" in done.stdout
+    assert "libvirt_check: false" in done.stdout
+    assert shared.get(CONF) == conf
+
+
 @pytest.mark.parametrize("way", ["stopped", "suspended"])
 def test_a_daemon_that_is_down_or_hangs_does_not_stop_a_change(host: rig.Host, way: str) -> None:
     if way == "stopped":
