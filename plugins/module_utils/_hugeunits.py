@@ -26,7 +26,7 @@ def reservations(
     """
     stem = _SERVICE.format(size=size)
     names = {f"{stem}{'' if node is None else f'-node{node}'}.service": node for node in wanted}
-    former = (name for name in host.list(_units.DIRECTORY) if name.startswith((f"{stem}.", f"{stem}-node")))
+    former = (name for name in host.list(_units.DIRECTORY) if name.startswith(stem) and name.endswith(".service"))
     for name in sorted({*names, *former}):
         text = None
         if name in names:

@@ -92,9 +92,7 @@ def visible(mounts: t.Iterable[Mount]) -> dict[str, Mount]:
     waiting = [mount for target, mount in sorted(roots.items(), reverse=True)]
     while waiting:
         mount = waiting.pop()
-        while mount.target in children.get(mount.id, {}):
-            mount = children[mount.id][mount.target]
-        found[mount.target] = mount
+        found[mount.target] = mount  # one stacked on it is a child of it, and takes its place
         below = children.get(mount.id, {})
         reachable = (child for target, child in below.items() if not any(above in below for above in ancestors(target)))
         waiting += sorted(reachable, key=lambda child: child.target, reverse=True)

@@ -37,6 +37,7 @@ def test_a_service_for_the_machine(host: PlayedHost) -> None:
 def test_a_service_for_each_node_and_none_for_those_of_a_former_wish(host: PlayedHost) -> None:
     for name in ("2048kB", "2048kB-node1", "2048kB-node7", "1048576kB"):
         host.put(f"/etc/systemd/system/hypervisor-hardening-hugepages-{name}.service", "old")
+    host.put("/etc/systemd/system/hypervisor-hardening-hugepages-2048kB.service.d/override.conf", "an operator's")
     files = list(_hugeunits.reservations(host, 2048, {0: 4, 1: 2}, all_or_fail=False))
     assert {file.unit[len("hypervisor-hardening-hugepages-") :]: file.text is not None for file in files} == {
         "2048kB.service": False,
