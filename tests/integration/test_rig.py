@@ -256,6 +256,55 @@ def processes_of(cache: pathlib.Path) -> list[str]:
     return found
 
 
+# Runs on a host of the rig, whose PID 1 is systemd on cgroup v2, and has a host of its own there.
+NESTED = b"""
+import json, pathlib, sys
+sys.path.insert(0, "/root/tests")
+import rig
+from rig import guests
+before = rig.snapshot("main")
+host = rig.up("inner", "bookworm")
+scope = pathlib.Path(f"/proc/{host.pid1}/cgroup").read_text().splitlines()[-1]
+process = guests.start(host, guests.Guest("g1"))
+status = guests.status(host, process)
+host.run(["sysctl", "-q", "-w", "vm.swappiness=13", "vm.nr_overcommit_hugepages=3"])
+changed = rig.differences(before, rig.snapshot("main"))
+assert len([line for line in changed if "swappiness" in line or "overcommit_hugepages" in line]) >= 2, changed
+host.reboot()
+name = host.ssh(["hostname"]).stdout
+rig.down("inner")
+after = rig.snapshot("main")
+guest = [status["Seccomp"], status["Uid"].split()[0]]
+print(json.dumps([scope, *guest, name, rig.differences(before, after), list(after)]))
+"""
+
+
+def test_the_rig_works_where_systemd_owns_the_cgroups() -> None:
+    real = rig.build("bookworm")
+    with rig.host("trixie") as host:
+        place = _base.cache_dir()
+        # An overlay cannot carry another one.
+        host.run(["mkdir", "-p", os.fspath(place)])
+        host.run(["mount", "-t", "tmpfs", "-o", "size=3G", "tmpfs", os.fspath(place)])
+        for source, target in (
+            (real, place / "images"),
+            (pathlib.Path(rig.__file__).parent, pathlib.Path("/root/tests")),
+        ):
+            host.run(["mkdir", "-p", os.fspath(target)])
+            _base.run(["cp", "-a", source, f"{host.root}{target}/"])
+        host.put("/root/nested.py", NESTED)
+        environment = [f"HYPERVISOR_RIG_CACHE={place}", "HYPERVISOR_RIG_SCOPE=main"]
+        said = host.ssh(["env", *environment, "python3", "/root/nested.py"], timeout=120).stdout
+        scope, seccomp, user, name, differences, compared = json.loads(said.splitlines()[-1])
+        assert "/system.slice/hypervisor-rig-main-inner.scope/" in scope
+        assert (seccomp, user, name) == ("2", LIBVIRT_QEMU, "inner\n")
+        # It is alone on its machine, so the values that hosts share are compared as well.
+        assert {"sysctls", "hugepages", "links", "cgroups", "processes"} <= set(compared)
+        assert differences == []
+        units = host.run(["systemctl", "list-units", "--all", "--plain", "--no-legend", "hypervisor-rig*"]).stdout
+        assert units == ""
+
+
 def test_what_is_missing_is_said_before_anything_starts() -> None:
     nowhere = {**os.environ, "HYPERVISOR_RIG_CACHE": "/proc/nowhere"}
     check = subprocess.run([*RIG, "check"], env=nowhere, capture_output=True, text=True, check=False)
