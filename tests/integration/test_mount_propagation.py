@@ -23,12 +23,30 @@ find /etc /var/lib -xdev -printf '%p %m %U %G %C@\n'
 """
 
 
-@pytest.fixture(params=["bookworm", "trixie"])
-def host(request: pytest.FixtureRequest) -> t.Iterator[rig.Host]:
+# Everything that a test mounts by hand lies below /t.
+CLEAN = """
+umount --recursive --lazy /t
+mount --make-rshared /
+rm -rf /t /var/lib/hypervisor-hardening
+mkdir /t
+mount -t tmpfs none /t
+"""
+
+
+@pytest.fixture(scope="module", params=["bookworm", "trixie"])
+def machine(request: pytest.FixtureRequest) -> t.Iterator[rig.Host]:
     with rig.host(request.param) as fresh:
         pages = fresh.get(NR)  # the machine's, not the host's
         yield fresh
         pathlib.Path(NR).write_bytes(pages)
+
+
+@pytest.fixture
+def host(machine: rig.Host) -> rig.Host:
+    for name in guests.running(machine):
+        guests.stop(machine, name)
+    machine.run(["sh", "-c", CLEAN])
+    return machine
 
 
 def propagation(host: rig.Host, target: str) -> str:
@@ -127,79 +145,81 @@ def can_pin_namespaces(host: rig.Host, directory: str) -> bool:
 
 def test_a_mount_pinned_private_stays_private(host: rig.Host) -> None:
     host.run(["mount", "--make-rprivate", "/"])
-    pin(host, "/pinned")
-    assert can_pin_namespaces(host, "/pinned")
-    host.run(["mkdir", "/held", "/tmpfs", "/unbindable", "/excluded"])
-    for directory in ("/held", "/tmpfs", "/unbindable", "/excluded"):
+    pin(host, "/t/pinned")
+    assert can_pin_namespaces(host, "/t/pinned")
+    host.run(["mkdir", "/t/held", "/t/tmpfs", "/t/unbindable", "/t/excluded"])
+    for directory in ("/t/held", "/t/tmpfs", "/t/unbindable", "/t/excluded"):
         host.run(["mount", "-t", "tmpfs", "none", directory])
-    host.run(["mount", "--make-unbindable", "/unbindable"])
-    host.run(["touch", "/held/ns"])
-    held = ["sh", "-c", "for cpu in 0 1 2 3; do taskset -c $cpu unshare --mount=/held/ns true && exit; done; exit 1"]
+    host.run(["mount", "--make-unbindable", "/t/unbindable"])
+    host.run(["touch", "/t/held/ns"])
+    held = ["sh", "-c", "for cpu in 0 1 2 3; do taskset -c $cpu unshare --mount=/t/held/ns true && exit; done; exit 1"]
     host.run(held)
 
-    done = modules.call(host, "mount_propagation", exclude=["/excluded"])
+    done = modules.call(host, "mount_propagation", exclude=["/t/excluded"])
     assert changed(done)
-    assert {entry["target"] for entry in done["excluded"]} >= {"/pinned", "/held", "/unbindable", "/excluded"}
-    for directory, kept in (("/pinned", "private"), ("/held", "private"), ("/excluded", "private")):
+    assert {entry["target"] for entry in done["excluded"]} >= {"/t/pinned", "/t/held", "/t/unbindable", "/t/excluded"}
+    for directory, kept in (("/t/pinned", "private"), ("/t/held", "private"), ("/t/excluded", "private")):
         assert propagation(host, directory) == kept
-    assert propagation(host, "/unbindable").endswith("unbindable")
-    assert propagation(host, "/tmpfs") == propagation(host, "/") == "shared"
-    assert can_pin_namespaces(host, "/pinned")
-    assert can_pin_namespaces(host, "/excluded")
+    assert propagation(host, "/t/unbindable").endswith("unbindable")
+    assert propagation(host, "/t/tmpfs") == propagation(host, "/") == "shared"
+    assert can_pin_namespaces(host, "/t/pinned")
+    assert can_pin_namespaces(host, "/t/excluded")
 
     # The same against the tool that does not spare them: then it is broken, and stays so until somebody repairs it.
     host.run(["mount", "--make-rshared", "/"])
-    assert propagation(host, "/pinned") == "shared"
-    assert not can_pin_namespaces(host, "/pinned")
+    assert propagation(host, "/t/pinned") == "shared"
+    assert not can_pin_namespaces(host, "/t/pinned")
 
 
 def test_a_mount_pinned_below_a_shared_root_stays_private(host: rig.Host) -> None:
-    pin(host, "/pinned")
-    pin(host, "/pinned/slave", "slave")
-    host.run(["mkdir", "/tmpfs"])
-    host.run(["mount", "-t", "tmpfs", "none", "/tmpfs"])
-    host.run(["mount", "--make-private", "/tmpfs"])
+    pin(host, "/t/pinned")
+    pin(host, "/t/pinned/slave", "slave")
+    host.run(["mkdir", "/t/tmpfs"])
+    host.run(["mount", "-t", "tmpfs", "none", "/t/tmpfs"])
+    host.run(["mount", "--make-private", "/t/tmpfs"])
     before = mountinfo(host)
     done = modules.call(host, "mount_propagation")
     assert not changed(done)
     assert mountinfo(host) == before
     assert {entry["target"]: entry["propagation"] for entry in done["excluded"]} == {
-        "/pinned": "private",
-        "/tmpfs": "private",
+        "/t/pinned": "private",
+        "/t/tmpfs": "private",
     }
-    assert changed(modules.call(host, "mount_propagation", mounts=["/", "/tmpfs"]))
-    assert propagation(host, "/tmpfs") == "shared"
+    assert changed(modules.call(host, "mount_propagation", mounts=["/", "/t/tmpfs"]))
+    assert propagation(host, "/t/tmpfs") == "shared"
 
 
 def test_the_eight_words(host: rig.Host) -> None:
     """What findmnt shows after the module is what it shows after mount(8) with the same word."""
-    host.run(["mkdir", "-p", "/one", "/two"])
-    for directory in ("/one", "/two"):
+    host.run(["mkdir", "-p", "/t/one", "/t/two"])
+    for directory in ("/t/one", "/t/two"):
         host.run(["mount", "-t", "tmpfs", "none", directory])
         host.run(["mkdir", f"{directory}/below"])
         host.run(["mount", "-t", "tmpfs", "none", f"{directory}/below"])
     words = ("rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "private", "runbindable", "rprivate")
     for word in words:
-        host.run(["mount", f"--make-{word}", "/two"])
-        call: dict[str, t.Any] = {"mounts": ["/one"], "propagation": word, "persist": False}
+        host.run(["mount", f"--make-{word}", "/t/two"])
+        call: dict[str, t.Any] = {"mounts": ["/t/one"], "propagation": word, "persist": False}
         if word == "rshared":  # below a shared mount a private one looks pinned
-            call["mounts"] = ["/one", "/one/below"]
+            call["mounts"] = ["/t/one", "/t/one/below"]
         modules.call(host, "mount_propagation", **call)
-        shown = [propagation(host, f"{tree}{part}") for part in ("", "/below") for tree in ("/one", "/two")]
+        shown = [propagation(host, f"{tree}{part}") for part in ("", "/below") for tree in ("/t/one", "/t/two")]
         assert shown[0] == shown[1], word
         assert shown[2] == shown[3], word
         assert not changed(modules.call(host, "mount_propagation", **call)), word
 
 
 def test_of_stacked_mounts_the_topmost_counts(host: rig.Host) -> None:
-    host.run(["mkdir", "/stack"])
+    host.run(["mkdir", "/t/stack"])
     for name in ("lower", "upper"):
-        host.run(["mount", "-t", "tmpfs", name, "/stack"])
+        host.run(["mount", "-t", "tmpfs", name, "/t/stack"])
     for _mount in range(2):
-        host.run(["mount", "--make-private", "/stack"])
-    done = modules.call(host, "mount_propagation", mounts=["/stack"], propagation="rslave", persist=False)
+        host.run(["mount", "--make-private", "/t/stack"])
+    done = modules.call(host, "mount_propagation", mounts=["/t/stack"], propagation="rslave", persist=False)
     assert not changed(done), "what is private gets nothing, as a slave would then"
-    assert changed(modules.call(host, "mount_propagation", mounts=["/stack"], propagation="unbindable", persist=False))
+    assert changed(
+        modules.call(host, "mount_propagation", mounts=["/t/stack"], propagation="unbindable", persist=False)
+    )
     upper = [line for line in mountinfo(host).splitlines() if " - tmpfs upper " in line]
     lower = [line for line in mountinfo(host).splitlines() if " - tmpfs lower " in line]
     assert [" unbindable " in line for line in (*upper, *lower)] == [True, False]
