@@ -32,6 +32,7 @@ cp -p /root/libvirtd.conf /etc/libvirt/libvirtd.conf
 rm -rf {LOCK} {DROP_IN} /run/held
 systemctl unmask libvirtd.service
 systemctl daemon-reload
+systemctl kill --signal=KILL --kill-who=main libvirtd.service
 systemctl reset-failed
 systemctl restart libvirtd.service
 virsh uri
@@ -49,11 +50,10 @@ def machine(request: pytest.FixtureRequest) -> t.Iterator[rig.Host]:
 
 @pytest.fixture
 def host(machine: rig.Host) -> t.Iterator[rig.Host]:
-    machine.run(["sh", "-c", CLEAN], check=False)
     yield machine
     machine.run(["sh", "-c", CLEAN], check=False)
     for name in guests.virsh(machine, "list", "--name").split():
-        guests.stop(machine, name)
+        stop(machine, name)
 
 
 @pytest.fixture
@@ -63,6 +63,12 @@ def guest(host: rig.Host) -> t.Iterator[int]:
     ticks = start_ticks(host, pid)
     yield pid
     assert (guests.pid(host, "g1"), start_ticks(host, pid)) == (pid, ticks)
+
+
+def stop(host: rig.Host, name: str) -> None:
+    """libvirt 11.3 takes 30 seconds to end ("Make forcefull daemon shutdown") if it has just destroyed a guest."""
+    guests.stop(host, name)
+    time.sleep(0.5)
 
 
 def start_ticks(host: rig.Host, pid: int) -> str:
@@ -218,9 +224,7 @@ def test_only_what_came_after_the_last_good_start_is_undone(host: rig.Host, gues
 @pytest.mark.parametrize(
     ("path", "line", "words"),
     [
-        (CONF, "user = 0", "expected a string for 'user' parameter"),
         (CONF, 'namespaces = [ "mount", "pid" ]', "Unknown namespace: pid"),
-        (CONF, 'user = "nosuch"', "Failed to parse user 'nosuch'"),
         (CONF, 'namespaces = [ "mount"', "expected ',' or ']' in a list"),
         ("/etc/libvirt/libvirtd.conf", "log_level = [ 1", "expected ',' or ']' in a list"),
     ],
@@ -423,7 +427,7 @@ def test_what_is_in_force_through_the_life_of_a_host(host: rig.Host) -> None:
     assert pending(host) == (True, ["g1"]), "changed by hand, and nobody knows what the daemon had read"
     host.run(["systemctl", "restart", "libvirtd.service"])
     assert pending(host) == (False, ["g1"]), "restarted by hand: g1 is older than the change"
-    guests.stop(host, "g1")
+    stop(host, "g1")
     guests.start(host, guests.Guest("g2"))
     restart(host)
     assert pending(host) == (False, []), "proven, and g2 was started with it"
@@ -437,7 +441,7 @@ def test_what_is_in_force_through_the_life_of_a_host(host: rig.Host) -> None:
     assert pending(host) == (True, ["g2"])
     restart(host)
     assert pending(host) == (False, ["g2"]), "started under one of both, nobody knows which"
-    guests.stop(host, "g2")
+    stop(host, "g2")
 
     assert configure(host, max_core=0)["restart_required"] is True, "ours, and then the run is killed"
     assert pending(host) == (True, []), "the next run finishes it"
@@ -476,11 +480,3 @@ def test_a_host_without_libvirt(host: rig.Host) -> None:
     finally:
         for here, there in moved:
             host.run(["mv", there, here])
-
-
-def test_bounded_while_another_run_hangs(host: rig.Host) -> None:
-    restart(host)
-    with holding(host):
-        failed = restart(host, timeout=1)
-    assert (failed["failed"], failed["changed"]) == (True, False)
-    assert f"Another run has held {LOCK} for 10 seconds" in failed["msg"]
