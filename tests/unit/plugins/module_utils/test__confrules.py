@@ -131,7 +131,12 @@ def test_values_of_the_wrong_type_do_not_disturb_the_search(tmp_path: Path) -> N
 
 
 def test_what_has_no_effect_is_told() -> None:
-    wanted = {"security_driver": [], "vnc_tls_priority": "NORMAL", "vxhs_tls": True, "chardev_tls_priority": "NORMAL"}
+    wanted: dict[str, t.Any] = {
+        "security_driver": [],
+        "vnc_tls_priority": "NORMAL",
+        "vxhs_tls": True,
+        "chardev_tls_priority": "NORMAL",
+    }
     told = _confrules.doubts(wanted)
     assert sorted(line.split(":")[0] for line in told) == ["security_driver", "vnc_tls_priority", "vxhs_tls"]
     assert _confrules.doubts({"security_driver": ["none"]}) == []
