@@ -503,6 +503,15 @@ def hits(directory: pathlib.Path) -> list[str]:
     return [str(path) for path in files if any(needle in path.read_bytes() for needle in needles())]
 
 
+def test_the_words_of_libvirt_do_not_quote_a_password(shared: rig.Host, conf: bytes) -> None:
+    """It names values that it refuses, and they may happen to hold the same text."""
+    lines = f'vnc_password = "{PASSWORD}"\nmigration_address = "localhost-{PASSWORD}"\n'
+    shared.put(CONF, conf + lines.encode(), mode=0o600)
+    answer = call(shared, settings={"max_files": 4096})
+    assert answer["msg"].endswith("localhost-(not shown)")
+    assert PASSWORD not in str(answer)
+
+
 def test_a_password_is_nowhere(host: rig.Host, tmp_path: pathlib.Path) -> None:
     def task(**options: t.Any) -> dict[str, t.Any]:
         return {"hypervisor.hardening.qemu_conf": options, "ignore_errors": True, "register": "answer"}

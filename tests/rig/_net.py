@@ -100,9 +100,12 @@ def attach(directory: pathlib.Path, slot: int, pid: int) -> None:
     """Put a leg, with the slot's address, into the network namespace of a process; it goes with the namespace."""
     net = json.loads((directory / "net.json").read_text(encoding="utf-8"))
     inside = ["nsenter", "-t", str(pid), "-n", "ip"]
+    ip = ipaddress.IPv4Address(address(net, slot))
+    # An address keeps its MAC: neighbours would look for the next host in the slot at the last one for half a minute.
+    mac = ":".join(f"{byte:02x}" for byte in (2, 0, *ip.packed))
     kind = ["type", "macvlan", "mode", "bridge"]
-    run(["ip", "link", "add", "link", _parent(net), "name", "host0", "netns", str(pid), *kind])
-    run([*inside, "address", "add", f"{address(net, slot)}/24", "dev", "host0"])
+    run(["ip", "link", "add", "link", _parent(net), "name", "host0", "address", mac, "netns", str(pid), *kind])
+    run([*inside, "address", "add", f"{ip}/24", "dev", "host0"])
     run([*inside, "link", "set", "lo", "up"])
     run([*inside, "link", "set", "host0", "up"])
 
