@@ -97,7 +97,8 @@ def test_check_mode_leaves_no_trace(host: LibvirtHost, tmp_path: Path) -> None:
 def test_what_does_not_come_up_is_put_back(host: LibvirtHost, journal: Journal) -> None:
     write(host, journal, BAD)
     why = "Initialization of QEMU state driver failed: no such user"
-    host.said = f"libvirt version: 9.0.0\n{why}.\nDriver state initialization failed\n"
+    # socket activation starts it again and again; the last start has not come to its end
+    host.said = f"hostname: h\n{why}.\nDriver state initialization failed\nlibvirt version: 9.0.0\nhostname: h\n"
     with pytest.raises(LibvirtError) as failed:
         room.apply(host, planned(host), journal)
     assert host.text(CONF) == GOOD
@@ -137,6 +138,17 @@ def test_a_restart_by_hand_is_a_proof(host: LibvirtHost, journal: Journal) -> No
     with pytest.raises(LibvirtError, match="nothing to undo"):
         room.apply(host, planned(host), journal)
     assert host.text(CONF) == "max_core = 1\n"
+
+
+def test_what_is_back_already_is_not_put_back_again(host: LibvirtHost, journal: Journal) -> None:
+    write(host, journal, "max_core = 1\n")
+    host.put(CONF, GOOD)
+    host.put("/etc/libvirt/libvirtd.conf", "log_filters = 'broken'\n")
+    os.unlink(host.path("/run/libvirtd.pid"))
+    with pytest.raises(LibvirtError, match="nothing to undo") as failed:
+        room.apply(host, planned(host), journal)
+    assert failed.value.facts["rolled_back"] is False
+    assert len(journal.entries()) == 1
 
 
 def test_a_file_that_was_not_there_goes_again(host: LibvirtHost, journal: Journal) -> None:
