@@ -227,7 +227,8 @@ def restore_baseline() -> None:
     if record["boot_id"] == boot_id():
         for section in _RESTORED:
             _put_back(record["baseline"][section], _section(section))
-        _cgroups.restore_controllers(record["controllers"])
+        # A record of an earlier checkout says nothing of controllers.
+        _cgroups.restore_controllers(record.get("controllers", _cgroups.shared_controllers()))
         _unload([name for name in _OUR_MODULES if name not in record["modules"]])
     path.unlink()
 
