@@ -73,7 +73,7 @@ def start(number, disk):
 
 def measure(count):
     walls, cpus = [], []
-    for _ in range(9):
+    for _round in range(9):
         wall, cpu = time.perf_counter(), time.process_time()
         found = _confinement.gather(Host())
         walls.append((time.perf_counter() - wall) * 1000)

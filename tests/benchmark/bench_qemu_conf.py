@@ -40,7 +40,7 @@ sent = sorted(pathlib.Path("/root/.ansible/tmp").glob("*/AnsiballZ_*.py"), key=l
 names, rounds = json.loads(sys.argv[1]), int(sys.argv[2])
 assert len(sent) == len(names), sent
 taken = {name: [] for name in names}
-for _ in range(rounds):
+for _round in range(rounds):
     for name, path in zip(names, sent):
         begun = time.perf_counter()
         subprocess.run(["/usr/bin/python3", str(path)], stdout=subprocess.DEVNULL, check=True)

@@ -142,6 +142,26 @@ def _all_weaknesses() -> list[str]:
     return t.cast("list[str]", yaml.safe_load(names.read_text(encoding="utf-8"))["__hypervisor_verify_weaknesses"])
 
 
+@pytest.mark.parametrize("path", ["/dev/hugepages", "/hugepages2m"])
+def test_memory_is_hot_plugged_after_harden(host: rig.Host, path: str) -> None:
+    host.run(["mount", "--make-rprivate", "/"])
+    free = int(host.run(["cat", "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"]).stdout)
+    pool = {"size": "2M", "pages": free + 64, "path": path}
+    guests.start(host, guests.Guest("before", max_memory_mib=1024))
+    variables = {**SWITCHES, "hypervisor_hugepages_pools": [pool]}
+    checked = playbooks.play("harden", host.inventory, "--check", variables=variables)
+    assert checked.rc == 0, checked.text
+    run = playbooks.play("harden", host.inventory, variables=variables)
+    assert run.rc == 0, run.text
+    assert len(run.results("daemon_restart")) == 1
+    with pytest.raises(rig.RigError):
+        guests.attach(host, "before", guests.dimm(128, hugepages_kib=2048))
+    guests.start(host, guests.Guest("after", max_memory_mib=1024))
+    guests.attach(host, "after", guests.dimm(128, hugepages_kib=2048))
+    again = playbooks.play("harden", host.inventory, variables=variables)
+    assert (again.rc, again.changed) == (0, []), again.text
+
+
 @pytest.fixture
 def trixie() -> t.Iterator[rig.Host]:
     with rig.host("trixie") as fresh:
@@ -209,6 +229,12 @@ def test_a_host_without_libvirt_is_left_alone(trixie: rig.Host) -> None:
     assert (run.rc, run.changed) == (0, []), run.text
     assert "No libvirt daemon on this host; it is left alone" in run.text
     assert state(trixie) == before
+
+
+def test_what_install_asks_for_is_what_the_distribution_has(host: rig.Host) -> None:
+    run = playbooks.play("harden", host.inventory, "--tags", "install", variables={"hypervisor_install": True})
+    assert (run.rc, run.changed) == (0, []), run.text
+    assert len(run.results("ansible.builtin.package")) == 1
 
 
 def test_with_libvirtd_down_the_configuration_is_proven_by_starting_it(trixie: rig.Host) -> None:

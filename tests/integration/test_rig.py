@@ -223,7 +223,7 @@ def test_a_killed_build_is_repaired_by_the_next(before: rig.Snapshot) -> None:
         assert len(list(cache.glob("building/*"))) == 1
         assert rig.differences(before, rig.snapshot(SCOPE)) == []
 
-        both = [begin("build", "bookworm", cache=cache) for _ in range(2)]
+        both = [begin("build", "bookworm", cache=cache) for _build in range(2)]
         said = [process.communicate(timeout=300)[0] for process in both]
         assert [process.returncode for process in both] == [0, 0], said
         assert "removing what a broken-off build left" in "".join(said)
