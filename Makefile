@@ -19,7 +19,7 @@ PLACE := ansible_collections/hypervisor/hardening
 ON_TARGETS := $(addprefix .collections/$(PLACE)/,$(wildcard plugins/modules plugins/module_utils))
 ON_CONTROLLER := $(addprefix .collections/$(PLACE)/,$(filter-out plugins/modules plugins/module_utils,$(wildcard plugins/*)))
 
-.PHONY: help demo test test-fast test-real scenarios test-all benchmark build venv collection rig forget clean $(FAST)
+.PHONY: help demo test test-fast test-real scenarios benchmark build venv collection rig forget clean $(FAST)
 
 help: ## this list
 	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/  \1\t\2/p' Makefile | expand -t 16
@@ -33,11 +33,7 @@ test: forget rig test-fast test-real scenarios ## the fast tier, then the real o
 test-fast: $(FAST) ## style, types, documents, sanity and units
 
 test-real: rig ## real libvirt in disposable hypervisors
-	@$(STAGE) $@ 'pytest tests/integration -m "not full"'
-
-test-all: forget rig test-fast scenarios ## everything, the slow releases and machines included
-	@$(STAGE) $@ 'pytest tests/integration'
-	@$(STAGE) --summary
+	@$(STAGE) $@ 'pytest tests/integration --durations=25'
 
 scenarios: rig ## the molecule scenarios, on the same hypervisors
 	@$(STAGE) $@ tests/tools/scenarios
