@@ -25,6 +25,10 @@ QEMU_CONF = "/etc/libvirt/qemu.conf"
 RUN_DIRECTORY = "/run/libvirt/qemu"
 CONNECT_SECONDS = 10.0
 
+# virerror.c, VIR_ERR_AUTH_FAILED and VIR_ERR_ACCESS_DENIED. A daemon that is still starting, or fails to, refuses
+# nobody: it serves clients only when its drivers are up (remote_daemon.c, virNetDaemonUpdateServices).
+_REFUSALS = ("authentication failed", "access denied")
+
 _UNIT_DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 _SO_ACCEPTCON = 0x10000  # linux/net.h; the column Flags of /proc/net/unix
 
@@ -228,15 +232,17 @@ def prove(host: Host, layout: Layout, journal: Journal, path: str, digest: str) 
 
 
 def connect(host: Host, layout: Layout, timeout: float = CONNECT_SECONDS) -> None:
-    """Open a real connection to the daemon; this starts an idle one. An answer means that its drivers are up.
+    """Open a real connection to the daemon; this starts an idle one. An answer means that its drivers are up, also if
+    it is that root has to authenticate (auth_unix_rw = "sasl").
 
     :param timeout: seconds; a stopped daemon would keep a client for ever.
     :raises LibvirtError: no connection, with libvirt's own words.
     :raises HostError: virsh is not installed, or there was no answer in time.
     """
     done = host.run(["virsh", "--connect", layout.uri, "uri"], timeout=timeout)
-    if done.rc != 0:
-        raise LibvirtError(f"No connection to {layout.daemon}: {libvirt_message(done.err)}")
+    message = libvirt_message(done.err)
+    if done.rc != 0 and not any(refusal in message for refusal in _REFUSALS):
+        raise LibvirtError(f"No connection to {layout.daemon}: {message}")
 
 
 def libvirt_message(text: str) -> str:

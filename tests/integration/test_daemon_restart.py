@@ -397,6 +397,19 @@ def test_a_lost_guest_is_named(host: rig.Host) -> None:
     assert {one["name"]: one["same"] for one in failed["guests"]} == {"lucky": True, "unlucky": False}
 
 
+def test_a_daemon_that_wants_a_password_of_root(host: rig.Host) -> None:
+    path = "/etc/libvirt/libvirtd.conf"
+    host.put(path, host.get(path) + b'\nauth_unix_rw = "sasl"\n')
+    assert restart(host).get("msg") is None
+    assert "authentication failed" in host.run(["virsh", "uri"], check=False).stderr
+    freeze(host)
+    configure(host, memory_backing_dir=FROZEN)
+    failed = restart(host)
+    assert failed["rolled_back"] is True
+    assert f"Failed to create memory backing dir {FROZEN}" in failed["msg"]
+    assert host.run(["virsh", "--readonly", "uri"]).stdout.strip() == "qemu:///system"
+
+
 def test_runs_at_once_restart_once(host: rig.Host, guest: int) -> None:
     restart(host)
     configure(host, max_core=0)

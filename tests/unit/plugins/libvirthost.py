@@ -31,6 +31,7 @@ class LibvirtHost(Host):
         self.said = ""
         self.took_off: t.Callable[[], None] | None = None
         self.takes_up = True
+        self.refusal = ""
         self.put("/proc/sys/kernel/random/boot_id", "b5b0\n")
         self.put("/proc/net/unix", "Num RefCount Protocol Flags Type St Inode Path\n")
         self.put("/usr/sbin/libvirtd", "")
@@ -83,6 +84,8 @@ class LibvirtHost(Host):
             return Completed(
                 tuple(argv), 1, "", "error: failed to connect to the hypervisor\nerror: Cannot recv data\n"
             )
+        if argv[0] == "virsh":
+            return Completed(tuple(argv), 1 if self.refusal else 0, "", self.refusal)
         return Completed(tuple(argv), 0, "", "")
 
     def _restart(self) -> None:

@@ -248,6 +248,10 @@ def test_connect_gives_libvirts_own_words(host: LibvirtHost) -> None:
         LibvirtError, match=r"^No connection to libvirtd: failed to connect to the hypervisor: Cannot recv"
     ):
         _libvirtd.connect(host, layout)
+    host.daemon(77)
+    # As 9.0 and 11.3 print it with auth_unix_rw = "sasl".
+    host.refusal = "error: failed to connect to the hypervisor\nerror: authentication failed: authentication failed\n\n"
+    _libvirtd.connect(host, layout)
     host.hangs.add("virsh")
     with pytest.raises(HostError, match="gave no answer within 10 seconds"):
         _libvirtd.connect(host, layout)
