@@ -30,6 +30,8 @@ CONNECT_SECONDS = 10.0
 _REFUSALS = ("authentication failed", "access denied")
 
 _UNIT_DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
+# virbuffer.c, virBufferEscapeString
+_ESCAPED = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&apos;"})
 _SO_ACCEPTCON = 0x10000  # linux/net.h; the column Flags of /proc/net/unix
 
 
@@ -152,10 +154,10 @@ def layout(host: Host) -> Layout:
 
 
 def guests(host: Host) -> tuple[Guest, ...]:
-    """The running guests, by name. libvirt keeps NAME.pid and NAME.xml for each (qemu_process.c, qemuProcessLaunch)."""
+    """The running guests, by name. libvirt keeps NAME.xml and a pid file for each (qemu_process.c, qemuProcessLaunch)."""
     files = set(host.list(RUN_DIRECTORY))
-    names = sorted(name[: -len(".pid")] for name in files if name.endswith(".pid"))
-    found = (_guest(host, name) for name in names if f"{name}.xml" in files)
+    names = sorted(name[: -len(".xml")] for name in files if name.endswith(".xml"))
+    found = (_guest(host, name) for name in names if _pid_file(name) in files)
     return tuple(guest for guest in found if guest)
 
 
@@ -303,8 +305,14 @@ def _installed(host: Host, daemon: _Daemon) -> bool:
     return host.exists(f"/usr/sbin/{daemon.name}") or any(map(host.exists, units))
 
 
+def _pid_file(name: str) -> str:
+    """The name of a guest's pid file, in which, unlike in all others, a name is escaped as in XML (virpidfile.c,
+    virPidFileBuildPath; measured on 9.0 and 11.3)."""
+    return name.translate(_ESCAPED) + ".pid"
+
+
 def _guest(host: Host, name: str) -> Guest | None:
-    text = host.text_optional(f"{RUN_DIRECTORY}/{name}.pid") or ""
+    text = host.text_optional(f"{RUN_DIRECTORY}/{_pid_file(name)}") or ""
     process = _proc.process(host, int(text)) if text.strip().isdigit() else None
     if process is None or not process.alive:
         return None

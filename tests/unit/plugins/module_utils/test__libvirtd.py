@@ -123,6 +123,15 @@ def test_guests(host: LibvirtHost) -> None:
     assert [(guest.name, guest.pid, guest.ticks) for guest in found] == [("a,b", 101, 1001), ("web1", 100, 1000)]
 
 
+def test_guests_whose_pid_file_has_another_name(host: LibvirtHost) -> None:
+    # as libvirt 9.0 and 11.3 named it for a guest <b>&amp;'"
+    name = "<b>&amp;'\""
+    host.put("/run/libvirt/qemu/&lt;b&gt;&amp;amp;&apos;&quot;.pid", "100\n")
+    host.put(f"/run/libvirt/qemu/{name}.xml", "<domstatus/>")
+    host.process(100, "qemu-system-x86", 1000, "qemu", "-name", f"guest={name},debug-threads=on")
+    assert [(guest.name, guest.pid) for guest in _libvirtd.guests(host)] == [(name, 100)]
+
+
 # What is in force. Times are seconds; file changes and the daemon's starts are told apart by them.
 UP = Layout("monolithic", "libvirtd", "libvirtd.service", ("libvirtd.service",), pid=7, started=100.0, process="P")
 DOWN = replace(UP, pid=None, started=None, process="", listening=True)
