@@ -9,6 +9,7 @@ import typing as t
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._levels import Control, LevelError, choose
+from ansible_collections.hypervisor.hardening.plugins.plugin_utils._survey import mapping, words
 
 DOCUMENTATION = r"""
 name: level_settings
@@ -41,6 +42,14 @@ options:
     type: list
     elements: str
     default: []
+  secret:
+    description: The operator's passwords, key to value. They win over what the controls do with those keys.
+    type: dict
+    default: {}
+  extend:
+    description: The operator's additions to lists, key to list.
+    type: dict
+    default: {}
   mac:
     description: Whether the host's kernel has AppArmor or SELinux. Leave it out where nobody looked.
     type: bool
@@ -66,12 +75,14 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(settings) and C(secret_settings) for the module M(hypervisor.hardening.qemu_conf), C(optional) with the keys
-      that an older libvirt may not know, and C(left_alone) with C(key) and C(reason) of each key that is not touched.
+    - C(settings), C(secret_settings) and C(extend) for the module M(hypervisor.hardening.qemu_conf), C(optional) with
+      the keys that an older libvirt may not know, and C(left_alone) with C(key) and C(reason) of each key that is not
+      touched.
   type: dict
   sample:
     settings: {seccomp_sandbox: 1, security_default_confined: true}
     secret_settings: {}
+    extend: {}
     optional: [seccomp_sandbox, security_default_confined]
     left_alone: []
 """
@@ -80,12 +91,22 @@ _value:
 def level_settings(
     controls: list[dict[str, t.Any]],
     level: str,
-    own: dict[str, t.Any] | None = None,
-    managed_elsewhere: list[str] | None = None,
+    own: dict[str, t.Any] | str | None = None,
+    managed_elsewhere: list[str] | str | None = None,
     mac: bool | None = None,
+    secret: dict[str, t.Any] | str | None = None,
+    extend: dict[str, t.Any] | str | None = None,
 ) -> dict[str, t.Any]:
     try:
-        chosen = choose([Control(**control) for control in controls], level, own or {}, managed_elsewhere or [], mac)
+        chosen = choose(
+            [Control(**control) for control in controls],
+            level,
+            mapping("own", own),
+            words(managed_elsewhere),
+            mac,
+            secret=mapping("secret", secret),
+            extend=mapping("extend", extend),
+        )
     except (LevelError, TypeError) as error:
         raise AnsibleFilterError(f"level_settings: {error}") from error
     return vars(chosen)

@@ -33,6 +33,7 @@ class Choice:
 
     settings: dict[str, t.Any] = field(default_factory=dict)
     secret_settings: dict[str, t.Any] = field(default_factory=dict)
+    extend: dict[str, t.Any] = field(default_factory=dict)
     optional: list[str] = field(default_factory=list)
     left_alone: list[dict[str, str]] = field(default_factory=list)
 
@@ -43,6 +44,9 @@ def choose(
     own: dict[str, t.Any],
     managed_elsewhere: t.Collection[str],
     mac: bool | None,
+    *,
+    secret: t.Mapping[str, t.Any] | None = None,
+    extend: t.Mapping[str, t.Any] | None = None,
 ) -> Choice:
     """Merge the controls of a level, and of all levels below it, with the operator's own settings, which win.
 
@@ -51,6 +55,8 @@ def choose(
     :param mac: whether the host's kernel has AppArmor or SELinux; None where that was not asked. Without one,
         ``security_driver`` and ``security_require_confined`` are left alone: the first cannot name a driver, and the
         second would keep every guest from starting.
+    :param secret: the operator's passwords, which also win.
+    :param extend: the operator's additions to lists.
     :raises LevelError: an unknown level, or a switch that is neither true nor false.
     """
     if level not in LEVELS:
@@ -60,18 +66,24 @@ def choose(
     for control in controls:
         if control.level in reached and _switched_on(control):
             wanted.update(control.settings)
-    optional = wanted.keys() - own.keys()
+    secret, extend = secret or {}, extend or {}
+    optional = wanted.keys() - own.keys() - secret.keys()
+    passwords = {key: wanted.pop(key) for key in PASSWORD_KEYS & wanted.keys()}
     wanted.update(own)
     choice = Choice()
-    for key, value in sorted(wanted.items()):
-        if key in managed_elsewhere:
-            choice.left_alone.append({"key": key, "reason": "managed elsewhere"})
-        elif key in MAC_KEYS and mac is False:
-            choice.left_alone.append({"key": key, "reason": "the kernel has neither AppArmor nor SELinux"})
-        elif key in PASSWORD_KEYS and key in optional:
-            choice.secret_settings[key] = value
-        else:
-            choice.settings[key] = value
+    for source, chosen in (
+        (wanted, choice.settings),
+        ({**passwords, **secret}, choice.secret_settings),
+        (extend, choice.extend),
+    ):
+        for key, value in sorted(source.items()):
+            if key in managed_elsewhere:
+                choice.left_alone.append({"key": key, "reason": "managed elsewhere"})
+            elif key in MAC_KEYS and mac is False:
+                choice.left_alone.append({"key": key, "reason": "the kernel has neither AppArmor nor SELinux"})
+            else:
+                chosen[key] = value
+    choice.left_alone.sort(key=lambda entry: entry["key"])
     choice.optional = sorted(optional & (choice.settings.keys() | choice.secret_settings.keys()))
     return choice
 

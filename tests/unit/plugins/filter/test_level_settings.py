@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import typing as t
+
 import pytest
 from ansible.errors import AnsibleFilterError
 
@@ -16,6 +18,7 @@ def test_returns_what_the_module_takes() -> None:
     assert level_settings([control], "strict", own={"max_core": 0}) == {
         "settings": {"max_core": 0, "seccomp_sandbox": 1},
         "secret_settings": {},
+        "extend": {},
         "optional": ["seccomp_sandbox"],
         "left_alone": [],
     }
@@ -32,3 +35,33 @@ def test_returns_what_the_module_takes() -> None:
 def test_refuses_in_words(controls: list[dict[str, str]], level: str, message: str) -> None:
     with pytest.raises(AnsibleFilterError, match=message):
         level_settings(controls, level)
+
+
+@pytest.mark.parametrize(
+    ("own", "settings"),
+    [
+        ('{"max_files": 7}', {"max_files": 7}),
+        ("max_files=7 user=qemu", {"max_files": "7", "user": "qemu"}),
+        ("", {}),
+        (None, {}),
+    ],
+)
+def test_takes_the_strings_of_a_survey_that_the_argument_spec_takes(
+    own: str | None, settings: dict[str, t.Any]
+) -> None:
+    chosen = level_settings([], "strict", own=own, secret=own, extend=own)
+    assert chosen["settings"] == chosen["secret_settings"] == chosen["extend"] == settings
+
+
+@pytest.mark.parametrize("answer", ["swtpm_user, group", "swtpm_user\ngroup\n", ["swtpm_user", "group"]])
+def test_keys_managed_elsewhere_as_a_string_are_whole_words(answer: t.Any) -> None:
+    own = {"user": "a", "group": "b", "swtpm_user": "c"}
+    chosen = level_settings([], "baseline", own=own, managed_elsewhere=answer)
+    assert chosen["settings"] == {"user": "a"}
+    assert [entry["key"] for entry in chosen["left_alone"]] == ["group", "swtpm_user"]
+
+
+def test_what_is_no_dictionary_is_refused_without_its_value() -> None:
+    with pytest.raises(AnsibleFilterError, match="secret is no dictionary") as refused:
+        level_settings([], "baseline", secret="{hunter2")
+    assert "hunter2" not in str(refused.value)

@@ -77,6 +77,22 @@ def test_keys_managed_elsewhere_are_left_alone_and_told() -> None:
     assert "dump_guest_core" not in chosen.optional
 
 
+def test_passwords_and_extensions_of_keys_managed_elsewhere_are_left_alone_too() -> None:
+    chosen = choice(
+        managed_elsewhere=["vnc_password", "cgroup_device_acl"],
+        secret={"vnc_password": "x", "spice_password": "y"},
+        extend={"cgroup_device_acl": ["/dev/vfio/vfio"]},
+    )
+    assert (chosen.secret_settings, chosen.extend) == ({"spice_password": "y"}, {})
+    assert [entry["key"] for entry in chosen.left_alone] == ["cgroup_device_acl", "vnc_password"]
+
+
+def test_an_own_password_wins_and_must_be_known_to_libvirt() -> None:
+    chosen = choice(secret={"vnc_password": "x"})
+    assert chosen.secret_settings == {"vnc_password": "x"}
+    assert "vnc_password" not in chosen.optional
+
+
 @pytest.mark.parametrize(("mac", "kept"), [(True, True), (None, True), (False, False)])
 def test_keys_that_need_a_mac(mac: bool | None, kept: bool) -> None:
     chosen = choice(own={"security_driver": "apparmor"}, mac=mac)

@@ -1,0 +1,28 @@
+# Copyright: hypervisor.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Answers of a survey: an argument spec accepts them as strings, and a filter then gets them as they came."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible.module_utils.common.validation import check_type_dict
+
+
+def words(value: str | t.Iterable[str] | None) -> list[str]:
+    """A list of words, or a string of them between commas, blanks or line ends; None is no word."""
+    return value.replace(",", " ").split() if isinstance(value, str) else list(value or ())
+
+
+def mapping(name: str, value: str | t.Mapping[str, t.Any] | None) -> dict[str, t.Any]:
+    """A dictionary, or a string that holds one as JSON or as key=value; None and an empty string are an empty one.
+
+    :raises TypeError: anything else; the message names ``name`` and holds no value, which may be a password.
+    """
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return {}
+    try:
+        return dict(check_type_dict(value))
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} is no dictionary, neither by itself nor as JSON or key=value.") from None
