@@ -83,27 +83,30 @@ def write(
         The file then is the old one.
     """
     target = destination(root, path, unsafe_writes)
-    directory = os.path.dirname(target.path)
-    # The directory itself is the lock of all writers in it: no lock file to leave behind.
-    lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    directory, name = os.path.split(target.path)
+    temporary = os.path.join(directory, f".{name}{TEMPORARY_SUFFIX}")
     try:
-        if not hold(lock, LOCK_SECONDS):
-            raise HostError(f"{path} was not written: another run has held its directory for {LOCK_SECONDS:g} seconds.")
-        if expected is not None and _content(target.path) != expected:
-            raise HostError(
-                f"{path} was changed by someone else while this run was planning. Nothing was written; run again."
-            )
-        if target.in_place:
-            _overwrite(target.path, data)
-        else:
-            _replace(target, data, mode)
-            os.fsync(lock)
+        fd = _lock(temporary, path)
+        try:
+            if expected is not None and _content(target.path) != expected:
+                raise HostError(
+                    f"{path} was changed by someone else while this run was planning. Nothing was written; run again."
+                )
+            if target.in_place:
+                _overwrite(target.path, data)
+                os.unlink(temporary)
+            else:
+                _replace(target, data, mode, temporary, fd)
+        except BaseException:
+            _unlink(temporary)
+            raise
+        finally:
+            os.close(fd)
+        sync_directory(directory)
     except OSError as error:
         raise HostError(
             f"{path} was not replaced: {error.strerror} ({errno.errorcode.get(error.errno or 0, '?')})."
         ) from error
-    finally:
-        os.close(lock)
 
 
 def attributes(path: str) -> dict[str, bytes]:
@@ -190,24 +193,61 @@ def _content(path: str) -> bytes:
         return b""
 
 
-def _replace(target: Destination, data: bytes, mode: int) -> None:
-    directory, name = os.path.split(target.path)
-    temporary = os.path.join(directory, f".{name}{TEMPORARY_SUFFIX}")
-    _unlink(temporary)
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        _write_all(fd, data)
-        if target.before is None:
-            os.fchmod(fd, mode)
-        else:
-            _copy_metadata(target.path, target.before, fd)
-        os.fsync(fd)
-        os.rename(temporary, target.path)
-    except BaseException:
-        _unlink(temporary)
-        raise
-    finally:
+def _lock(temporary: str, path: str) -> int:
+    """Make the temporary file and hold it: it is the lock of all writers of a file, which only root can open.
+
+    What a killed run left under that name is removed once nobody holds it.
+    """
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            fresh = True
+        except FileExistsError:
+            fd = _open_leftover(temporary)
+            fresh = False
+        if fd < 0:
+            continue
+        if not hold(fd, deadline - time.monotonic()):
+            os.close(fd)
+            raise HostError(f"{path} was not written: another run has held {temporary} for {LOCK_SECONDS:g} seconds.")
+        # Whoever held it may have renamed or removed it meanwhile.
+        ours = _is_still(temporary, fd)
+        if ours and fresh:
+            return fd
+        if ours:
+            os.unlink(temporary)
         os.close(fd)
+
+
+def _open_leftover(temporary: str) -> int:
+    """Open what is there to lock it; -1 where it went, or was no file and was removed."""
+    try:
+        return os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return -1
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        _unlink(temporary)
+        return -1
+
+
+def _is_still(path: str, fd: int) -> bool:
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(fd))
+    except FileNotFoundError:
+        return False
+
+
+def _replace(target: Destination, data: bytes, mode: int, temporary: str, fd: int) -> None:
+    _write_all(fd, data)
+    if target.before is None:
+        os.fchmod(fd, mode)
+    else:
+        _copy_metadata(target.path, target.before, fd)
+    os.fsync(fd)
+    os.rename(temporary, target.path)
 
 
 def _copy_metadata(source: str, before: os.stat_result, fd: int) -> None:

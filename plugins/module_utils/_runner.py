@@ -75,7 +75,8 @@ def run(module: AnsibleModule, room: Room, wanted: t.Any) -> t.NoReturn:
                 raise NotHeld("Applied, but the host does not show it: " + "; ".join(map(str, left.changes)))
         for warning in plan.warnings:
             module.warn(clean(warning))
-        module.exit_json(changed=bool(plan.changes), diff=clean(plan.diff), **clean(room.result(state, plan)))
+        shown = {"diff": plan.diff} if module._diff else {}  # it can be as long as the files
+        module.exit_json(changed=bool(plan.changes), **clean({**shown, **room.result(state, plan)}))
     except (HardeningError, OSError) as error:
         fail(module, error, changed=changed)
 

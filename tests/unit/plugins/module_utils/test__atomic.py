@@ -248,7 +248,8 @@ def test_does_not_follow_a_planted_temporary(conf: Path) -> None:
 
 
 def test_two_writers_wait_for_each_other(conf: Path) -> None:
-    lock = os.open(conf.parent, os.O_RDONLY)
+    temporary = conf.parent / f".qemu.conf{_atomic.TEMPORARY_SUFFIX}"
+    lock = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
     writer = threading.Thread(target=Host().write, args=(str(conf), b"new\n"))
     writer.start()
@@ -257,17 +258,32 @@ def test_two_writers_wait_for_each_other(conf: Path) -> None:
     os.close(lock)
     writer.join(5)
     assert conf.read_bytes() == b"new\n"
+    assert temporaries(conf.parent) == []
 
 
 def test_gives_up_on_a_writer_that_never_ends(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_atomic, "LOCK_SECONDS", 0.1)
-    lock = os.open(conf.parent, os.O_RDONLY)
+    temporary = conf.parent / f".qemu.conf{_atomic.TEMPORARY_SUFFIX}"
+    lock = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
     try:
-        with pytest.raises(HostError, match="another run has held its directory"):
+        with pytest.raises(HostError, match="another run has held"):
             Host().write(str(conf), b"new\n")
     finally:
         os.close(lock)
+    assert conf.read_bytes() == b"old\n"
+
+
+def test_other_users_cannot_hold_a_writer_up(conf: Path) -> None:
+    """A directory that anybody can open can be locked by anybody: flock(2)."""
+    os.chmod(conf.parent, 0o755)
+    lock = os.open(conf.parent, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        Host().write(str(conf), b"new\n")
+    finally:
+        os.close(lock)
+    assert conf.read_bytes() == b"new\n"
 
 
 def test_concurrent_increments_are_never_lost(conf: Path) -> None:

@@ -79,7 +79,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 
 
 def walk(capsys: pytest.CaptureFixture[str], wanted: int, **arguments: t.Any) -> dict[str, t.Any]:
-    with patch_module_args({"number": wanted, **arguments}), pytest.raises(SystemExit):
+    with patch_module_args({"number": wanted, "_ansible_diff": True, **arguments}), pytest.raises(SystemExit):
         module = AnsibleModule({"number": {"type": "int"}}, supports_check_mode=True)
         _runner.run(module, Room, module.params["number"])
     printed = capsys.readouterr()
@@ -92,6 +92,10 @@ def test_change(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
     assert (result["changed"], result["seen"], result["diff"]["after"]) == (True, 2, "2\n")
     assert Room.calls == ["observe", "plan", "check", "apply", "observe", "plan"]
     assert [entry.content() for entry in Journal(host, "").entries()] == [b"1"]
+
+
+def test_the_diff_is_sent_when_it_is_asked_for(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "diff" not in walk(capsys, 2, _ansible_diff=False)
 
 
 def test_nothing_to_do(host: Host, capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,7 +32,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlayedHost:
 
 
 def run(capsys: pytest.CaptureFixture[str], **arguments: t.Any) -> dict[str, t.Any]:
-    with patch_module_args(arguments), pytest.raises(SystemExit):
+    with patch_module_args({"_ansible_diff": True, **arguments}), pytest.raises(SystemExit):
         hugetlbfs.main()
     return t.cast("dict[str, t.Any]", json.loads(capsys.readouterr().out))
 

@@ -37,7 +37,7 @@ class Run:
         monkeypatch.setattr("ansible.module_utils.basic.has_journal", False)
 
     def __call__(self, **options: t.Any) -> dict[str, t.Any]:
-        with patch_module_args({"_ansible_no_log": False, **options}), pytest.raises(SystemExit):
+        with patch_module_args({"_ansible_no_log": False, "_ansible_diff": True, **options}), pytest.raises(SystemExit):
             qemu_conf.main()
         self.output = self._capsys.readouterr().out
         answer: dict[str, t.Any] = json.loads(self.output)
