@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import base64
+import calendar
 import hashlib
 import json
 import os
+import re
 import stat
 import time
 import typing as t
@@ -19,16 +21,18 @@ from ._host import HardeningError, Host
 VERSION = "0.1.0"
 DIRECTORY = "/var/lib/hypervisor-hardening/journal"
 _LOADED = "loaded.json"
+_NAME_RE = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)\.(\d{9})-\d+\.json")
 
 
 class JournalError(HardeningError):
-    """The journal cannot be read."""
+    """The journal cannot be read, or cannot be trusted."""
 
 
 @dataclass(frozen=True)
 class Entry:
     """One change, as it was recorded before it was made.
 
+    Names sort in the order of the changes, also where the clock was set back; ``time`` is what the clock said.
     ``kind`` is ``file`` (before: None or mode, uid, gid, xattrs, content) or ``value`` (a running value of the kernel).
     ``after`` is the sha256 of the file's new content, or the new value: what drift is measured against.
     """
@@ -110,7 +114,10 @@ class Journal:
     def loaded(self, path: str) -> Loaded | None:
         """What a daemon is proven to have loaded of a file, None before the first proof."""
         known = self._marks().get(path)
-        return Loaded(**known) if known else None
+        try:
+            return Loaded(**known) if known else None
+        except TypeError as error:
+            raise JournalError(_unreadable(error)) from None
 
     def mark_loaded(
         self, path: str, digest: str, *, since: float | None = None, process: str = "", ctime: int = 0
@@ -131,7 +138,8 @@ class Journal:
     def _record(self, kind: str, target: str, before: t.Any, after: t.Any) -> Entry:
         now = time.time_ns()
         stamp = _stamp(now // 10**9)
-        name = f"{stamp}.{now % 10**9:09d}-{os.getpid()}.json"
+        following = max(now, _nanoseconds(max(self._names(), default="")) + 1)
+        name = f"{_stamp(following // 10**9)}.{following % 10**9:09d}-{os.getpid()}.json"
         entry = Entry(name, f"{stamp}Z", VERSION, self._by, kind, target, before, after)
         self._write(name, {key: value for key, value in vars(entry).items() if key != "name"})
         return entry
@@ -149,6 +157,7 @@ class Journal:
         }
 
     def _names(self) -> list[str]:
+        self._refuse_foreign()
         return [name for name in self._host.list(DIRECTORY) if name[0].isdigit() and name.endswith(".json")]
 
     def _read(self, name: str) -> Entry:
@@ -161,17 +170,42 @@ class Journal:
             ) from None
 
     def _marks(self) -> dict[str, t.Any]:
-        path = f"{DIRECTORY}/{_LOADED}"
-        data = self._host.read_optional(path)
+        self._refuse_foreign()
+        data = self._host.read_optional(f"{DIRECTORY}/{_LOADED}")
         try:
-            return t.cast("dict[str, t.Any]", json.loads(data)) if data else {}
-        except ValueError as error:
-            raise JournalError(f"{path} cannot be read ({error}). Move it away and run again.") from None
+            return dict(json.loads(data)) if data else {}
+        except (ValueError, TypeError) as error:
+            raise JournalError(_unreadable(error)) from None
+
+    def _refuse_foreign(self) -> None:
+        """Whoever can write here chooses what root puts back."""
+        for path in (os.path.dirname(DIRECTORY), DIRECTORY):
+            status = self._host.stat_optional(path)
+            if status is None:
+                return
+            if not stat.S_ISDIR(status.st_mode):
+                raise JournalError(f"{path}, where the journal is kept, is no directory. Move it away and run again.")
+            if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
+                raise JournalError(
+                    f"{path} is no place for the journal: it belongs to uid {status.st_uid} and has mode "
+                    f"{stat.S_IMODE(status.st_mode):04o}, so others than root can forge what is put back. Nothing was "
+                    f"done. If what is in it can be trusted: chown root {path}; chmod 0700 {path}"
+                )
 
     def _write(self, name: str, content: t.Any) -> None:
         self._host.make_directory(os.path.dirname(DIRECTORY), 0o700)
         self._host.make_directory(DIRECTORY, 0o700)
         self._host.write(f"{DIRECTORY}/{name}", json.dumps(content, sort_keys=True).encode())
+
+
+def _unreadable(error: Exception) -> str:
+    return f"{DIRECTORY}/{_LOADED} cannot be read ({error}). Move it away and run again."
+
+
+def _nanoseconds(name: str) -> int:
+    """The moment in the name of an entry, 0 for any other name."""
+    found = _NAME_RE.fullmatch(name)
+    return calendar.timegm(tuple(map(int, found.groups()[:6]))) * 10**9 + int(found[7]) if found else 0
 
 
 def _stamp(seconds: int) -> str:

@@ -138,3 +138,55 @@ def test_entries_since_a_moment(tmp_path: Path) -> None:
     now = time.time()
     assert [entry.target for entry in journal.since(now - 2)] == ["/sys/first"]
     assert journal.since(now + 2) == []
+
+
+def test_the_order_of_changes_outlives_a_clock_that_is_set_back(
+    host: Host, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time_ns", lambda: 2_000_000_000_999_999_999)  # 2033-05-18 03:33:20 UTC
+    journal.record_file(CONF, b"1")
+    journal.mark_loaded(CONF, "one")
+    monkeypatch.undo()
+    second = journal.record_file(CONF, b"2")
+    third = journal.record_file(CONF, b"3")
+    assert second.name.startswith("20330518T033321.000000000-")
+    assert second.time < "2033"
+    assert [entry.after for entry in journal.entries()][-2:] == [second.after, third.after]
+    unproven = journal.unproven(CONF)
+    assert unproven is not None
+    assert unproven.name == second.name
+
+
+@pytest.mark.parametrize("path", ["/var/lib/hypervisor-hardening", DIRECTORY])
+@pytest.mark.parametrize(("uid", "mode"), [(65534, 0o700), (0, 0o770), (0, 0o702)])
+def test_a_journal_that_others_can_write_is_refused(
+    host: Host, journal: Journal, path: str, uid: int, mode: int
+) -> None:
+    journal.mark_loaded(CONF, "one")
+    entry = journal.record_file(CONF, b"x")
+    os.chown(host.path(path), uid, -1)
+    os.chmod(host.path(path), mode)
+    for forged in (
+        journal.entries,
+        lambda: journal.loaded(CONF),
+        lambda: journal.unproven(CONF),
+        lambda: journal.restore(entry),
+        lambda: journal.record_value("/sys/x", 1, 2),
+    ):
+        with pytest.raises(JournalError, match=f"{path} is no place for the journal"):
+            forged()
+
+
+def test_a_file_in_the_place_of_the_journal_is_refused(host: Host, journal: Journal) -> None:
+    host.make_directory("/var/lib", 0o755)
+    host.write("/var/lib/hypervisor-hardening", b"")
+    with pytest.raises(JournalError, match="is no directory"):
+        journal.record_value("/sys/x", 1, 2)
+
+
+@pytest.mark.parametrize("content", [b"[1]", b'{"/etc/libvirt/qemu.conf": {"x": 1}}', b'{"/etc/libvirt/qemu.conf": 1}'])
+def test_a_mark_of_another_shape_is_named(host: Host, journal: Journal, content: bytes) -> None:
+    journal.mark_loaded(CONF, "one")
+    host.write(f"{DIRECTORY}/loaded.json", content)
+    with pytest.raises(JournalError, match=r"loaded\.json cannot be read"):
+        journal.loaded(CONF)
