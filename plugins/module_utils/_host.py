@@ -74,17 +74,27 @@ class Host:
     def path(self, path: str) -> str:
         return self.root + path
 
+    def require_root(self) -> None:
+        """Raise HostError for another user: to that one /proc and libvirt's directories look empty, not forbidden."""
+        if not self.root and os.geteuid() != 0:
+            raise HostError(
+                f"This module runs as uid {os.geteuid()}, and the kernel and libvirt show what it goes by to root "
+                "alone. Nothing was done. Set become: true."
+            )
+
     def read(self, path: str, limit: int = READ_LIMIT) -> bytes:
         """The bytes of a regular file (those of /proc and /sys count as such), at most ``limit``.
 
         Never blocks: a FIFO or a device in the file's place is OSError EINVAL, a longer file OSError EFBIG.
         """
         fd = os.open(self.path(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        mode = os.fstat(fd).st_mode
+        if not stat.S_ISREG(mode):
+            os.close(fd)
+            if stat.S_ISDIR(mode):
+                raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+            raise OSError(errno.EINVAL, "Not a regular file", path)
         with open(fd, "rb", buffering=0) as stream:
-            mode = os.fstat(fd).st_mode
-            if not stat.S_ISREG(mode):
-                number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
-                raise OSError(number, os.strerror(number), path)
             parts: list[bytes] = []
             left = limit + 1
             while left > 0:

@@ -154,7 +154,7 @@ def layout(host: Host) -> Layout:
 
 
 def guests(host: Host) -> tuple[Guest, ...]:
-    """The running guests, by name. libvirt keeps NAME.xml and a pid file for each (qemu_process.c, qemuProcessLaunch)."""
+    """The running guests, by name. libvirt keeps NAME.xml and a pid file (qemu_process.c, qemuProcessLaunch)."""
     files = set(host.list(RUN_DIRECTORY))
     names = sorted(name[: -len(".xml")] for name in files if name.endswith(".xml"))
     found = (_guest(host, name) for name in names if _pid_file(name) in files)

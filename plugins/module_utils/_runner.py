@@ -63,6 +63,7 @@ def run(module: AnsibleModule, room: Room, wanted: t.Any) -> t.NoReturn:
     changed = False
     try:
         host = Host()
+        host.require_root()
         state = room.observe(host, wanted)
         plan: Plan = room.plan(state, wanted)
         room.check(host, plan)
@@ -84,7 +85,9 @@ def run(module: AnsibleModule, room: Room, wanted: t.Any) -> t.NoReturn:
 def show(module: AnsibleModule, gather: t.Callable[[Host], dict[str, t.Any]]) -> t.NoReturn:
     """Leave a module that only reads with what ``gather`` returns."""
     try:
-        result = gather(Host())
+        host = Host()
+        host.require_root()
+        result = gather(host)
     except (HardeningError, OSError) as error:
         fail(module, error)
     module.exit_json(changed=False, **clean(result))

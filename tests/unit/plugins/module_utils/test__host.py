@@ -46,6 +46,10 @@ def test_read_never_blocks_on_a_fifo(tmp_path: Path) -> None:
     with pytest.raises(OSError) as refused:
         Host().read(str(tmp_path / "fifo"))
     assert refused.value.errno == errno.EINVAL
+    (tmp_path / "directory").mkdir()
+    with pytest.raises(IsADirectoryError) as directory:
+        Host(str(tmp_path)).read("/directory")
+    assert directory.value.filename == "/directory"
 
 
 def test_filesystem_type_is_the_kernels_number() -> None:

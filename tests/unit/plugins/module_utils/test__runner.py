@@ -87,6 +87,16 @@ def walk(capsys: pytest.CaptureFixture[str], wanted: int, **arguments: t.Any) ->
     return {"warnings": [printed.err], **json.loads(printed.out)}
 
 
+def test_another_user_than_root_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    Room.calls.clear()
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert "Set become: true" in walk(capsys, 2)["msg"]
+    assert Room.calls == []
+    with patch_module_args({}), pytest.raises(SystemExit):
+        _runner.show(AnsibleModule({}), lambda host: {"seen": host.text("/etc/hostname")})
+    assert "Set become: true" in json.loads(capsys.readouterr().out)["msg"]
+
+
 def test_change(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
     result = walk(capsys, 2)
     assert (result["changed"], result["seen"], result["diff"]["after"]) == (True, 2, "2\n")
