@@ -105,6 +105,11 @@ def doubts(wanted: t.Mapping[str, Plain]) -> list[str]:
     found = [f"{key}: {_NOT_READ[key]}" for key in wanted if key in _NOT_READ]
     if wanted.get("security_driver") == []:
         found.append('security_driver: an empty list means the same as no line: libvirt probes. "none" turns MAC off.')
+    found += [
+        f"{key}: {wanted[key]!r} gives a guest that breaks out of its QEMU the whole host."
+        for key in ("user", "swtpm_user")
+        if str(wanted.get(key)).lstrip("+") in ("root", "0")
+    ]
     return found
 
 

@@ -142,6 +142,14 @@ def test_what_has_no_effect_is_told() -> None:
     assert _confrules.doubts({"security_driver": ["none"]}) == []
 
 
+@pytest.mark.parametrize("key", ["user", "swtpm_user"])
+@pytest.mark.parametrize(
+    ("value", "doubtful"), [("root", True), ("0", True), ("+0", True), ("qemu", False), ("+107", False)]
+)
+def test_guests_as_root_are_doubtful(key: str, value: str, doubtful: bool) -> None:
+    assert any("the whole host" in line for line in _confrules.doubts({key: value})) is doubtful
+
+
 def test_a_number_of_the_right_file_system_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host = make(tmp_path)
     (tmp_path / "pages").mkdir()
