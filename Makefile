@@ -33,7 +33,9 @@ test: forget rig test-fast test-real scenarios ## the fast tier, then the real o
 test-fast: $(FAST) ## style, types, documents, sanity and units
 
 test-real: rig ## real libvirt in disposable hypervisors
-	@$(STAGE) $@ 'pytest tests/integration --durations=25'
+	@$(STAGE) $@ \
+	  'pytest tests/integration/test_rig.py' \
+	  'pytest tests/integration --ignore=tests/integration/test_rig.py --numprocesses=2 --dist=loadgroup --durations=20'
 
 scenarios: rig ## the molecule scenarios, on the same hypervisors
 	@$(STAGE) $@ tests/tools/scenarios
