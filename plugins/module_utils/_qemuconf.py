@@ -49,6 +49,7 @@ class State:
     judge: str | None
     loading: _libvirtd.Loading | None
     now: float
+    exposed: bool
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ def observe(host: Host, wanted: Wanted) -> State:
         judge=_judge(host) if wanted.libvirt_check else None,
         loading=loading,
         now=time.time(),
+        exposed=_exposed(host, wanted.path),
     )
 
 
@@ -133,6 +135,7 @@ def plan(state: State, wanted: Wanted) -> Plan:
             *_confrules.doubts(given),
             *_doubts(state.keys, document, values, wanted.path),
             *_unasked(state, wanted, changes),
+            *_open_to_others(state, wanted.path),
         ),
         checked_by=f"libvirt {state.judge}" if state.judge and changes else RULES_ONLY,
         secrets=_confrules.secrets(before, document),
@@ -196,6 +199,12 @@ def result(state: State, plan: Plan) -> dict[str, t.Any]:
         "backup_file": plan.backup_file if made else None,
         "left_out": list(plan.left_out),
     }
+
+
+def _exposed(host: Host, path: str) -> bool:
+    """Whether somebody else than root may write the file, and so decide what root's daemon does."""
+    status = host.stat_optional(path)
+    return status is not None and (status.st_uid != 0 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) != 0)
 
 
 def _judge(host: Host) -> str | None:
@@ -332,6 +341,14 @@ def _unasked(state: State, wanted: Wanted, changes: t.Sequence[Change]) -> t.Ite
         yield (
             "The change was judged by the rules of this module only: libvirt's own check needs virsh and libvirt's "
             "QEMU driver, which this host does not have."
+        )
+
+
+def _open_to_others(state: State, path: str) -> t.Iterator[str]:
+    if state.exposed:
+        yield (
+            f"{path} does not belong to root, or its group or others may write it: whoever can decides what libvirt's "
+            f"daemon, which is root, does. Owner and mode are kept; mend them: chown root {path}; chmod go-w {path}"
         )
 
 

@@ -170,6 +170,13 @@ class TestWarnings:
         (said,) = planned(host, wanted({"user": None})).warnings
         assert "max_files 2 times" in said
 
+    @pytest.mark.parametrize(("uid", "mode", "told"), [(0, 0o644, 0), (0, 0o664, 1), (0, 0o602, 1), (65534, 0o600, 1)])
+    def test_of_a_file_that_others_can_write(self, tmp_path: Path, uid: int, mode: int, told: int) -> None:
+        host = make(tmp_path)
+        host.set_owner("/etc/libvirt/qemu.conf", uid, 0, mode)
+        warnings = planned(host, wanted({"max_files": 5})).warnings
+        assert len([line for line in warnings if "may write it" in line]) == told
+
     def test_of_a_change_that_only_the_rules_judged(self, tmp_path: Path) -> None:
         host = make(tmp_path)
         assert "virsh" in planned(host, wanted({"user": None})).warnings[0]
