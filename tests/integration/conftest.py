@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 
 import pytest
 
 # Each worker's playbooks reach the hosts of its own inventory only.
 os.environ["HYPERVISOR_RIG_SCOPE"] = f"test-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
+
+# A shell lets what it starts in the background ignore SIGINT, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The pool of huge pages is the machine's: those that change it must not meet.
 CHANGES_HUGE_PAGES = re.compile(r"test_hugetlbfs|test_mount_propagation|hot_plug|hugepages")
