@@ -225,7 +225,7 @@ def test_a_killed_build_is_repaired_by_the_next(before: rig.Snapshot) -> None:
 
         both = [begin("build", "bookworm", cache=cache) for _build in range(2)]
         said = [process.communicate(timeout=300)[0] for process in both]
-        assert [process.returncode for process in both] == [0, 0], said
+        assert [process.returncode for process in both] == [0, 0], f"killed after {moment:.1f} s\n" + "\n".join(said)
         assert "removing what a broken-off build left" in "".join(said)
         assert "".join(said).count("is built") == 1, "the second one waits for the first and finds its image"
         assert not list(cache.glob("building/*"))

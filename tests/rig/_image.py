@@ -157,7 +157,8 @@ def _prepare_chroot(root: pathlib.Path, debs: pathlib.Path) -> None:
     (root / "usr/sbin/policy-rc.d").write_text("#!/bin/sh\nexit 101\n", encoding="ascii")
     (root / "usr/sbin/policy-rc.d").chmod(0o755)
     (root / "etc/apt/apt.conf.d/90rig").write_text(
-        'APT::Install-Recommends "0";\nAcquire::Languages "none";\n' + _proxy_lines(), encoding="utf-8"
+        'APT::Install-Recommends "0";\nAcquire::Languages "none";\nAcquire::Retries "3";\n' + _proxy_lines(),
+        encoding="utf-8",
     )
     (root / "etc/dpkg/dpkg.cfg.d").mkdir(parents=True, exist_ok=True)
     (root / "etc/dpkg/dpkg.cfg.d/90rig").write_text(
