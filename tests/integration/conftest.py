@@ -24,6 +24,7 @@ CHANGES_HUGE_PAGES = re.compile(r"test_hugetlbfs|test_mount_propagation|hot_plug
 RELEASE = re.compile(r"bookworm|trixie")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         release = RELEASE.search(item.nodeid)

@@ -181,6 +181,7 @@ EDITS_BY_HAND: Sequence[tuple[bytes, str, str | int | list[str] | None]] = (
     (b"a = 'x' # c\n", "a", "x"),
     (b"a = +1; a = 2; b = 3; a = 4\n", "a", 1),
     (b"a = -0\n", "a", 0),
+    (b'a="""""";a = "x"', "a", "\udcff,#[='"),
     (b"a = 1\nb = 2\na = 3 # c\n", "a", 'it\'s "x"'),
     (b"a = 1\n", "a", "x\ny"),
     (b"a = 1\n", "a", "x \"y'"),
