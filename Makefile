@@ -14,6 +14,8 @@ export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.collections
 export LC_ALL := C.UTF-8
 
 STAGE := tests/tools/stage
+# These compare or change what belongs to the whole machine: alone, and one after the other.
+MACHINE := $(addprefix tests/integration/test_,rig.py hugetlbfs.py mount_propagation.py)
 FAST := lint types docs-lint docs sanity units units-py39
 PLACE := ansible_collections/hypervisor/hardening
 ON_TARGETS := $(addprefix .collections/$(PLACE)/,$(wildcard plugins/modules plugins/module_utils))
@@ -34,8 +36,8 @@ test-fast: $(FAST) ## style, types, documents, sanity and units
 
 test-real: rig ## real libvirt in disposable hypervisors
 	@$(STAGE) $@ \
-	  'pytest tests/integration/test_rig.py' \
-	  'pytest tests/integration --ignore=tests/integration/test_rig.py --numprocesses=2 --dist=loadgroup --durations=20'
+	  'pytest $(MACHINE)' \
+	  'pytest tests/integration $(MACHINE:%=--ignore=%) --numprocesses=2 --dist=loadfile --durations=10'
 
 scenarios: rig ## the molecule scenarios, on the same hypervisors
 	@$(STAGE) $@ tests/tools/scenarios
