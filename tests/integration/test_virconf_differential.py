@@ -310,8 +310,8 @@ def check_edit(libvirt: LibvirtParser, before: bytes, reading: Reading, edit: Ed
     assert mine == ([] if edit.value is None else [expected(edit.value)]), where
 
     # All other bytes are the same: later ones of a key are looked at one by one, under names of their own. Not where
-    # lone CRs are: one that loses the line after it may meet an LF, and the two are one line end from then on. Nor where
-    # six quotes are: they get a line end where they come last, which they may do in between and not in one step.
+    # lone CRs are: one that loses the line after it may meet an LF, and the two are one line end from then on. Nor
+    # where six quotes are: they get a line end where they come last, which may be in between and not in one step.
     data = before
     positions = [item for item in Document.parse(before)._assignments if item.key == edit.key]
     if len(positions) > 1 and re.search(rb'\r(?!\n)|"{6}', before):
