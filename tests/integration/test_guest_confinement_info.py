@@ -54,7 +54,7 @@ def configure(host: rig.Host, text: str = "") -> None:
         return
     host.put(CONF, wanted, mode=0o600)
     host.run(["systemctl", "reset-failed", "libvirtd"])
-    host.run(["systemctl", "restart", "libvirtd"])
+    guests.restart_libvirtd(host)
     guests.virsh(host, "uri")
 
 
@@ -186,7 +186,7 @@ def test_a_configuration_that_a_guest_does_not_have(host: rig.Host) -> None:
     (weakness,) = [entry for entry in guest(host, "early")["weaknesses"] if entry["id"] == "older_than_configuration"]
     assert "restart the daemon first" in weakness["expected"]
     time.sleep(0.05)  # a start within the tick of the change counts as before it
-    host.run(["systemctl", "restart", "libvirtd"])
+    guests.restart_libvirtd(host)
     guests.virsh(host, "uri")
     guests.start(host, guests.Guest("late"))
     assert set(weak(host, "early")) == {"older_than_configuration"}

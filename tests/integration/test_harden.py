@@ -47,7 +47,7 @@ def host(request: pytest.FixtureRequest) -> t.Iterator[rig.Host]:
 def weaken(host: rig.Host) -> None:
     host.put(CONF, host.get(CONF) + WEAK, mode=0o600)
     host.run(["mount", "--make-rprivate", "/"])
-    host.run(["systemctl", "restart", "libvirtd"])
+    guests.restart_libvirtd(host)
 
 
 def start_ticks(host: rig.Host, pid: int) -> str:
@@ -144,7 +144,7 @@ def _all_weaknesses() -> list[str]:
 def test_memory_is_hot_plugged_after_harden(host: rig.Host, path: str) -> None:
     host.run(["systemctl", "stop", "dev-hugepages.mount"])
     host.run(["mount", "--make-rprivate", "/"])
-    host.run(["systemctl", "restart", "libvirtd"])
+    guests.restart_libvirtd(host)
     free = int(host.run(["cat", "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"]).stdout)
     pool = {"size": "2M", "pages": free + 64, "path": path}
     guests.start(host, guests.Guest("before", max_memory_mib=1024))

@@ -159,17 +159,17 @@ def test_what_something_has_open_is_not_unmounted(host: rig.Host) -> None:
 
 
 def test_the_daemon_learns_of_a_mount_when_it_starts(host: rig.Host) -> None:
-    host.run(["systemctl", "restart", "libvirtd"])
+    guests.restart_libvirtd(host)
     guests.virsh(host, "uri")
     pool = {"size": "2M", "path": "/later"}
     done = call(host, pool)
     assert (done["restart_required"], done["restart_units"]) == (True, ["libvirtd.service"])
-    host.run(["systemctl", "restart", "libvirtd"])
+    guests.restart_libvirtd(host)
     guests.virsh(host, "uri")
     assert call(host, pool)["restart_required"] is False
     gone(host, "/later")
     assert call(host, {"size": "2M", "path": "/later", "state": "absent"})["restart_required"] is True
-    host.run(["systemctl", "restart", "libvirtd"])
+    guests.restart_libvirtd(host)
     guests.virsh(host, "uri")
     assert call(host, {"size": "2M", "path": "/dev/hugepages"})["restart_required"] is False
     # A mount that somebody else made meanwhile, which the daemon has not seen either.
@@ -289,7 +289,7 @@ def test_libvirt_forces_the_mode_that_we_ask_for(host: rig.Host) -> None:
     """Why a mode without 0011 is refused: libvirtd gives it these bits, and no second run would ever find it right."""
     call(host, {"size": "2M", "path": "/dev/hugepages"})
     host.run(["chmod", "0700", "/dev/hugepages"])
-    host.run(["systemctl", "restart", "libvirtd"])
+    guests.restart_libvirtd(host)
     guests.virsh(host, "uri")
     assert seen(host, "/dev/hugepages") == "0 0 711"
     call(host, {"size": "2M", "path": "/dev/hugepages", "mode": "0755"})

@@ -81,7 +81,7 @@ def test_memory_is_hot_plugged_into_a_guest_that_the_mount_reaches(host: rig.Hos
     assert changed(mounted)
     assert mounted["restart_units"] == ["libvirtd.service"]
     assert mounted["guests_pending"] == ["early"]
-    host.run(["systemctl", "restart", "libvirtd"])
+    guests.restart_libvirtd(host)
     with pytest.raises(rig.RigError, match=r"Unable to move|can't open backing store|Invalid argument|No such file"):
         guests.attach(host, "early", dimm)
 
@@ -101,7 +101,7 @@ def test_memory_is_hot_plugged_into_a_guest_that_the_mount_reaches(host: rig.Hos
 
     gone = modules.call(host, "hugetlbfs", persist=False, pools=[{"size": "2M", "path": path, "state": "absent"}])
     assert changed(gone)
-    host.run(["systemctl", "restart", "libvirtd"])
+    guests.restart_libvirtd(host)
     pid = guests.start(host, guests.Guest("late", max_memory_mib=1024))
     assert modules.call(host, "mount_propagation")["guests_pending"] == []
     again = modules.call(host, "hugetlbfs", pools=[pool])
@@ -110,7 +110,7 @@ def test_memory_is_hot_plugged_into_a_guest_that_the_mount_reaches(host: rig.Hos
     assert again["restart_required"] is True
     with pytest.raises(rig.RigError, match=r"hugepages are disabled|hugetlbfs filesystem is not mounted|any usable"):
         guests.attach(host, "late", dimm)  # the daemon does not know of the mount yet
-    host.run(["systemctl", "restart", "libvirtd"])
+    guests.restart_libvirtd(host)
     assert modules.call(host, "hugetlbfs", pools=[pool])["restart_required"] is False
     guests.attach(host, "late", dimm)
     assert guests.pid(host, "late") == pid

@@ -16,7 +16,8 @@ from . import _ssh
 from ._base import RigError, start_time, wait_for
 from ._registry import Facts
 
-_BOOT_PATIENCE = 90.0
+# A libvirtd of 11.3 may take its time to end, and systemd gives it 90 s.
+_BOOT_PATIENCE = 240.0
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 

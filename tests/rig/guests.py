@@ -177,6 +177,12 @@ def stop(host: Host, name: str) -> None:
     virsh(host, "undefine", name, check=False)
 
 
+def restart_libvirtd(host: Host) -> None:
+    """Restart the daemon, however often: systemd's limit of starts is counted from anew (systemd.unit(5))."""
+    host.run(["systemctl", "reset-failed", "libvirtd.service"])
+    host.run(["systemctl", "restart", "libvirtd.service"])
+
+
 def running(host: Host) -> list[str]:
     """The names of the guests that run on a host."""
     return virsh(host, "list", "--name").split()
