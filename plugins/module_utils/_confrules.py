@@ -75,6 +75,7 @@ def is_secret(key: str) -> bool:
 
 def secrets(*documents: Document) -> tuple[str, ...]:
     """The passwords in some files, longest first."""
+    # SIM118: a Document is no dict, and cannot be iterated over.
     values = {document.get(key) for document in documents for key in document.keys() if is_secret(key)}  # noqa: SIM118
     texts = {str(value.content) for value in values if value is not None}
     return tuple(sorted(filter(None, texts), key=len, reverse=True))
