@@ -51,7 +51,12 @@ def before() -> rig.Snapshot:
 
 
 def begin(*words: str, cache: pathlib.Path | None = None) -> subprocess.Popen[str]:
-    environment = {**os.environ, **({"HYPERVISOR_RIG_CACHE": os.fspath(cache)} if cache else {})}
+    environment = dict(os.environ)
+    if cache:
+        # As where pam_tmpdir or a runner of tests has chosen a place that no image has.
+        temporary = cache / "temporary"
+        temporary.mkdir(exist_ok=True)
+        environment |= {"HYPERVISOR_RIG_CACHE": os.fspath(cache), "TMPDIR": os.fspath(temporary)}
     return subprocess.Popen(
         [*RIG, *words],
         stdin=subprocess.DEVNULL,

@@ -124,7 +124,7 @@ def build_here(release: str, parts: pathlib.Path) -> None:
         words = ["debootstrap", *options, release, os.fspath(root), *([mirror] if mirror else [])]
         run_long(words, f"{release}: base system", log)
         _prepare_chroot(root, debs)
-        chroot = ["chroot", os.fspath(root)]
+        chroot = _chroot(root)
         apt = [*chroot, "apt-get", "-y", "-q", "--no-install-recommends", "-o", "Dpkg::Options::=--force-unsafe-io"]
         run_long([*apt, "update"], f"{release}: package lists", log)
         run_long([*apt, "install", *_recipe.packages(release)], f"{release}: libvirt, QEMU, sshd", log)
@@ -153,6 +153,11 @@ def _mirror() -> str | None:
     return None
 
 
+def _chroot(root: pathlib.Path) -> list[str]:
+    # A directory for temporary files that somebody chose out here (pam_tmpdir, a runner of tests) is not there inside.
+    return ["chroot", os.fspath(root), "env", "--unset=TMPDIR"]
+
+
 def _prepare_chroot(root: pathlib.Path, debs: pathlib.Path) -> None:
     (root / "usr/sbin/policy-rc.d").write_text("#!/bin/sh\nexit 101\n", encoding="ascii")
     (root / "usr/sbin/policy-rc.d").chmod(0o755)
@@ -173,7 +178,7 @@ def _prepare_chroot(root: pathlib.Path, debs: pathlib.Path) -> None:
 
 
 def _install_guest_linux(root: pathlib.Path, debs: pathlib.Path) -> None:
-    chroot = ["chroot", os.fspath(root)]
+    chroot = _chroot(root)
     depends = run([*chroot, "apt-cache", "show", "--no-all-versions", _guestlinux.PACKAGE]).stdout
     # The package that holds the files is the first thing that the package with the plain name depends on.
     name = depends.partition("\nDepends: ")[2].split()[0].rstrip(",")
