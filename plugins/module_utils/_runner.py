@@ -136,3 +136,19 @@ def require(module: AnsibleModule, library: str, *, package: str) -> None:
         if interpreter:
             respawn_module(interpreter)
     module.fail_json(msg=f"{missing_required_lib(library)} Install the package {package}.", exception=str(import_error))
+
+
+def prefer(module: AnsibleModule, *libraries: str) -> None:
+    """As ``require``, but without a failure: where no interpreter of the system has a library, go on without it."""
+    from importlib.util import find_spec
+
+    missing = [library for library in libraries if find_spec(library) is None]
+    if not missing:
+        return
+    from ansible.module_utils.common.respawn import has_respawned, probe_interpreters_for_module, respawn_module
+
+    if not has_respawned():
+        for library in missing:
+            interpreter = probe_interpreters_for_module(SYSTEM_INTERPRETERS, library)
+            if interpreter:
+                respawn_module(interpreter)

@@ -1,0 +1,41 @@
+# Copyright: hypervisor.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the audit needs to know of a host: sections of facts, each of which can fail alone."""
+
+from __future__ import annotations
+
+import traceback
+import typing as t
+
+from . import _info_host
+from ._host import HardeningError, Host
+from ._infocontext import Context
+
+Section = t.Callable[[Context], t.Any]
+
+SECTIONS: dict[str, Section] = {
+    "host": _info_host.facts,
+}
+
+
+def gather(host: Host, *, connect: bool) -> dict[str, t.Any]:
+    """The module's result: every section's facts, or ``{"error": ...}`` where it has none.
+
+    :param connect: whether an idle daemon of libvirt may be woken.
+    """
+    context = Context(host, connect)
+    return {"hypervisor": {name: _facts(section, context) for name, section in SECTIONS.items()}}
+
+
+def _facts(section: Section, context: Context) -> t.Any:
+    try:
+        return section(context)
+    except HardeningError as error:
+        return {"error": str(error)}
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return {"error": f"{where}{error.strerror or error}"}
+    except Exception as error:  # a file that nobody thought of must not cost the other sections
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        return {"error": f"{type(error).__name__}: {error} ({at.filename.rpartition('/')[2]}, line {at.lineno})"}
