@@ -191,6 +191,28 @@ class Host:
         except KeyError:
             return None
 
+    def user_name(self, uid: int) -> str:
+        """The name of a user, its number where the host has no name for it."""
+        if self.root:
+            return self._name("/etc/passwd", uid)
+        try:
+            return pwd.getpwuid(uid).pw_name
+        except KeyError:
+            return str(uid)
+
+    def group_name(self, gid: int) -> str:
+        """The name of a group, its number where the host has no name for it."""
+        if self.root:
+            return self._name("/etc/group", gid)
+        try:
+            return grp.getgrgid(gid).gr_name
+        except KeyError:
+            return str(gid)
+
+    def _name(self, table: str, number: int) -> str:
+        lines = (line.split(":") for line in (self.text_optional(table) or "").splitlines())
+        return next((fields[0] for fields in lines if fields[2:3] == [str(number)]), str(number))
+
     def _number(self, table: str, name: str) -> int | None:
         for line in (self.text_optional(table) or "").splitlines():
             fields = line.split(":")
