@@ -107,7 +107,10 @@ class Host:
         self._wait("init", lambda: find_init(self.supervisor) != 0)
         self.pid1 = find_init(self.supervisor)
         self._wait("sshd", lambda: _says_ssh(self.address))
-        self._wait("systemd", self._is_booted)
+        try:
+            self._wait("systemd", self._is_booted)
+        except RigError as error:
+            raise RigError(f"{error}\n{self._what_keeps_systemd()}") from None
         self.run(["virsh", "-c", "qemu:///system", "version"], timeout=_BOOT_PATIENCE)
 
     def ssh_argv(self, line: str) -> list[str]:
@@ -149,6 +152,11 @@ class Host:
     def _is_booted(self) -> bool:
         state = self.run(["systemctl", "is-system-running"], check=False).stdout.strip()
         return state in ("running", "degraded")
+
+    def _what_keeps_systemd(self) -> str:
+        asked = (["is-system-running"], ["list-jobs"], ["--failed"])
+        said = [self.run(["systemctl", "--no-pager", *words], check=False).stdout for words in asked]
+        return "".join([*said, self.run(["journalctl", "--no-pager", "-n", "40"], check=False).stdout])
 
 
 def find_init(supervisor: int) -> int:
