@@ -145,7 +145,7 @@ def _view(host: Host, running: list[_Qemu], daemon: int | None) -> _qemuproc.Vie
             shared.add(_namespace(host, daemon, "mnt"))
         except _ENDED:
             pass
-    mac, mode = _mac(host)
+    mac, mode = kernel_mac(host)
     return _qemuproc.View(
         user_ns=_namespace(host, 1, "user"),
         mount_ns=_namespace(host, 1, "mnt"),
@@ -157,7 +157,7 @@ def _view(host: Host, running: list[_Qemu], daemon: int | None) -> _qemuproc.Vie
     )
 
 
-def _mac(host: Host) -> tuple[str, str]:
+def kernel_mac(host: Host) -> tuple[str, str]:
     """Which mandatory access control this kernel has for guests, and the mode that SELinux is in."""
     enforce = host.text_optional("/sys/fs/selinux/enforce")
     if enforce is not None:

@@ -214,3 +214,6 @@ _JUDGES: dict[str, t.Callable[[Guest, HostFacts], _Verdict]] = {
     "deleted_binary": _deleted_binary,
     "older_than_configuration": _older_than_configuration,
 }
+
+# The ids of all weaknesses, in the order in which they are told.
+IDS = tuple(_JUDGES)

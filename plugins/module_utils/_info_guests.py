@@ -1,0 +1,155 @@
+# Copyright: hypervisor.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Facts on each running guest: what guest_confinement_info tells, in the short form that the audit needs."""
+
+from __future__ import annotations
+
+import re
+import typing as t
+
+from . import _proc, _qemuproc, _weakness
+from ._infocontext import Context
+
+# Longer texts are cut: an entry has to stay short, and a rule only wants to know whether there is anything.
+_TEXT = 240
+_DEVICES = 20
+_CATEGORY_RE = re.compile(r"c(\d+)(?:\.c(\d+))?")
+# Options that give whoever connects QEMU's monitor or its debugger, and how a character device that the network reaches
+# begins (qemu's chardev/char.c, qemu_chr_parse_compat).
+_CONTROLS = ("gdb", "monitor", "qmp", "qmp-pretty")
+_NETWORKED = ("tcp:", "telnet:", "tn3270:", "websocket:", "udp:")
+
+
+def facts(context: Context) -> list[dict[str, t.Any]]:
+    """The section ``guests``; its keys are documented in hypervisor_info.
+
+    :raises HardeningError: this process may not look at others.
+    """
+    found = [_entry(context, guest) for guest in context.confinement["guests"]]
+    for entry in found:
+        entry["label_shared_with"] = [other["name"] for other in found if other is not entry and _covers(entry, other)]
+    return found
+
+
+def _entry(context: Context, guest: dict[str, t.Any]) -> dict[str, t.Any]:
+    argv = _proc.command_line(context.host, guest["pid"])
+    rules = guest["cgroup"]["device_rules"]
+    weak = {weakness["id"]: weakness["observed"] for weakness in guest["weaknesses"]}
+    strange = [node["path"] for node in guest["dev"] if node["unexpected"]]
+    same = ("name", "uuid", "pid", "start_time", "managed_by", "uid", "gid", "cap_eff", "cap_prm", "no_new_privs")
+    kept = ("seccomp", "private_dev", "propagation", "label", "binary", "binary_deleted")
+    return {
+        **{key: guest[key] for key in (*same, *kept)},
+        "private_mount_namespace": guest["mount_namespace"]["private"],
+        "cgroup": guest["cgroup"]["path"],
+        "device_filter": None if rules is None else bool(rules),
+        "limits": {name: limit["soft"] for name, limit in guest["limits"].items()},
+        "coredump_filter": guest["core_dump"]["filter"],
+        "dump_guest_core": guest["core_dump"]["guest_memory"],
+        "unexpected_devices": strange[:_DEVICES],
+        "hugepages_kib": _huge_pages(context, guest["pid"]),
+        **_command_line(argv),
+        "helpers": [_helper(context, helper) for helper in guest["helpers"]],
+        "weaknesses": [{"id": name, "observed": _short(text)} for name, text in weak.items()],
+        **{name: name in weak for name in _weakness.IDS},
+    }
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _TEXT else text[: _TEXT - 3] + "..."
+
+
+def _huge_pages(context: Context, pid: int) -> int:
+    """HugetlbPages of proc_pid_status(5), in kibibytes."""
+    return int(_proc.status(context.host, pid).get("HugetlbPages", "0 kB").split()[0])
+
+
+def _helper(context: Context, helper: dict[str, t.Any]) -> dict[str, t.Any]:
+    keys = ("name", "pid", "uid", "cap_eff", "no_new_privs", "binary_deleted")
+    sandbox, seccomp = "", ""
+    if helper["name"] == "virtiofsd":
+        sandbox, seccomp = virtiofsd(_proc.command_line(context.host, helper["pid"]))
+    return {
+        **{key: helper[key] for key in keys},
+        "seccomp": helper["seccomp"]["mode"],
+        "private_user_namespace": helper["user_namespace"]["private"],
+        "label": helper["label"]["value"],
+        "virtiofsd_sandbox": sandbox,
+        "virtiofsd_seccomp": seccomp,
+    }
+
+
+def virtiofsd(argv: t.Sequence[str]) -> tuple[str, str]:
+    """The sandbox and the seccomp action that a virtiofsd was told to use; what it uses untold is ``namespace`` and
+    ``kill`` (virtiofsd's README; the former one in C, of QEMU 5 to 7, takes both among the options of ``-o``)."""
+    told = {"sandbox": "namespace", "seccomp": "kill"}
+    for word, following in zip(argv, (*argv[1:], "")):
+        name, equals, value = word.partition("=")
+        if name.startswith("--") and name[2:] in told:
+            told[name[2:]] = value if equals else following
+        elif word == "-o":
+            told.update(dict(part.split("=", 1) for part in following.split(",") if part.split("=")[0] in told))
+    return told["sandbox"], told["seccomp"]
+
+
+def _command_line(argv: t.Sequence[str]) -> dict[str, t.Any]:
+    """What QEMU was told on its command line (qemu(1))."""
+    kind, *properties = (_qemuproc.option(argv, "machine") or _qemuproc.option(argv, "M") or "").split(",")
+    given = dict(word.partition("=")[::2] for word in (*properties, kind))
+    accelerator = (_qemuproc.option(argv, "accel") or given.get("accel", "")).split(",")[0].split(":")[0]
+    if "-enable-kvm" in argv:
+        accelerator = "kvm"
+    return {
+        "machine": given.get("type", "") if "=" in kind else kind,
+        "accelerator": accelerator.rpartition("=")[2] or "tcg",
+        "control_on_network": list(control_on_network(argv)),
+    }
+
+
+def control_on_network(argv: t.Sequence[str]) -> t.Iterator[str]:
+    """The options of a QEMU by which its monitor or its debugger can be reached through the network."""
+    chardevs = _networked_chardevs(argv)
+    for word, value in zip(argv, (*argv[1:], "")):
+        name = word.lstrip("-") if word.startswith("-") else ""
+        if name == "s":
+            yield "-s (gdb on tcp::1234)"
+        elif name in _CONTROLS and (value.startswith(_NETWORKED) or value.partition(":")[2] in chardevs):
+            yield f"-{name} {value}"
+        elif name == "mon" and chardevs.intersection(part.rpartition("=")[2] for part in value.split(",")):
+            yield f"-{name} {value}"
+
+
+def _networked_chardevs(argv: t.Sequence[str]) -> set[str]:
+    """The ids of the character devices that are sockets of the network."""
+    found = set()
+    for word, value in zip(argv, argv[1:]):
+        kind, *properties = value.split(",")
+        given = dict(part.partition("=")[::2] for part in properties)
+        if word.lstrip("-") == "chardev" and (kind == "udp" or (kind == "socket" and "port" in given)):
+            found.add(given.get("id", ""))
+    return found
+
+
+def _covers(guest: t.Mapping[str, t.Any], other: t.Mapping[str, t.Any]) -> bool:
+    """Whether a guest's label lets it at what belongs to another one.
+
+    AppArmor's profiles are one a guest. SELinux keeps guests apart by categories: who has all those of another one gets
+    at its files (libvirt's drvqemu.rst, "SELinux sVirt confinement").
+    """
+    mine, theirs = guest["label"], other["label"]
+    if guest["no_mac"] or other["no_mac"] or not mine["value"]:
+        return False
+    if mine["model"] != "selinux":
+        return bool(mine["value"] == theirs["value"])
+    wanted = _categories(theirs["value"])
+    return bool(wanted) and wanted <= _categories(mine["value"])
+
+
+def _categories(context: str) -> set[int]:
+    """The categories of a context's (highest) level: s0:c1,c2 or s0-s0:c0.c1023."""
+    level = context.split(":", 3)[-1].rpartition("-")[2]
+    found: set[int] = set()
+    for first, last in _CATEGORY_RE.findall(level.partition(":")[2]):
+        found.update(range(int(first), int(last or first) + 1))
+    return found
