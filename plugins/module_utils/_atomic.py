@@ -80,11 +80,12 @@ def write(
     :param expected: what the file must still hold, else HostError: another run changed it after this one read it.
     :param mode: permission bits of a file that did not exist; it belongs to root.
     :raises HostError: whatever ``destination`` refuses, another writer for 10 seconds, or an error of the system.
-        The file then is the old one.
+        The file then is the old one, unless the message says otherwise.
     """
     target = destination(root, path, unsafe_writes)
     directory, name = os.path.split(target.path)
     temporary = os.path.join(directory, f".{name}{TEMPORARY_SUFFIX}")
+    outcome = "was not replaced"
     try:
         fd = _lock(temporary, path)
         try:
@@ -93,6 +94,7 @@ def write(
                     f"{path} was changed by someone else while this run was planning. Nothing was written; run again."
                 )
             if target.in_place:
+                outcome = "may be half written"
                 _overwrite(target.path, data)
                 os.unlink(temporary)
             else:
@@ -102,10 +104,11 @@ def write(
             raise
         finally:
             os.close(fd)
+        outcome = "was replaced, but may be the old one again after a crash"
         sync_directory(directory)
     except OSError as error:
         raise HostError(
-            f"{path} was not replaced: {error.strerror} ({errno.errorcode.get(error.errno or 0, '?')})."
+            f"{path} {outcome}: {error.strerror} ({errno.errorcode.get(error.errno or 0, '?')})."
         ) from error
 
 

@@ -66,10 +66,12 @@ class Host:
 
     ``root`` puts every path below another directory, a tree of fixtures or a chroot; commands then run chrooted.
     Readers raise OSError, so that callers can tell ENOENT from EACCES; everything else raises HostError.
+    ``changed`` tells whether anything was changed through this object; whoever changes it by a command says so there.
     """
 
     def __init__(self, root: str = "/") -> None:
         self.root = root.rstrip("/")
+        self.changed = False
 
     def path(self, path: str) -> str:
         return self.root + path
@@ -308,7 +310,11 @@ class Host:
         """Replace a file whole, or not at all; see ``_atomic.write``."""
         from ._atomic import write
 
-        write(self.root, path, data, expected=expected, mode=mode, unsafe_writes=unsafe_writes)
+        before = _identity(self.path(path))
+        try:
+            write(self.root, path, data, expected=expected, mode=mode, unsafe_writes=unsafe_writes)
+        finally:  # a write that fails may have been done, but for its fsync
+            self.changed = self.changed or _identity(self.path(path)) != before
 
     def remove(self, path: str) -> None:
         """Remove a file and make that durable; nothing happens where there is none."""
@@ -318,6 +324,7 @@ class Host:
             os.unlink(self.path(path))
         except FileNotFoundError:
             return
+        self.changed = True
         sync_directory(os.path.dirname(self.path(path)))
 
     def make_directory(self, path: str, mode: int) -> None:
@@ -331,6 +338,7 @@ class Host:
             os.mkdir(full, 0o700)
         except FileExistsError:
             return
+        self.changed = True
         os.chmod(full, mode)
 
     @contextlib.contextmanager
@@ -354,12 +362,14 @@ class Host:
     def remove_directory(self, path: str) -> None:
         """Remove an empty directory."""
         os.rmdir(self.path(path))
+        self.changed = True
 
     def set_owner(self, path: str, uid: int, gid: int, mode: int) -> None:
         """Give a file or directory owner, group (-1 = as it is) and permission bits; never through a symlink."""
         fd = os.open(self.path(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             os.fchown(fd, uid, gid)
+            self.changed = True
             os.fchmod(fd, mode)
         finally:
             os.close(fd)
@@ -369,6 +379,16 @@ class Host:
         fd = os.open(self.path(path), os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.write(fd, value.encode())
+            self.changed = True
+        finally:
+            os.close(fd)
+
+    def ask_kernel(self, path: str, question: str) -> str:
+        """What a file that answers what is written to it says: those of selinuxfs, in one write(2) and one read(2)."""
+        fd = os.open(self.path(path), os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.write(fd, question.encode())
+            return os.read(fd, 4096).decode("utf-8", "replace")
         finally:
             os.close(fd)
 
@@ -387,12 +407,23 @@ class Host:
             mount(source, self.path(target), fstype, flags, options)
 
         self.in_mount_namespace(1, call)
+        self.changed = self.changed or not rehearse
 
     def unmount(self, target: str) -> None:
         """umount2(2) without flags in the mount namespace of PID 1: a busy mount is OSError EBUSY."""
         from ._syscalls import umount
 
         self.in_mount_namespace(1, lambda: umount(self.path(target), 0))
+        self.changed = True
+
+
+def _identity(path: str) -> tuple[int, ...] | None:
+    """What another content would not share: None where there is no such file."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _answer(writer: int, function: t.Callable[[], t.Any]) -> int:

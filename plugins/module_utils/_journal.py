@@ -72,6 +72,7 @@ class Journal:
 
     def __init__(self, host: Host, by: str) -> None:
         self._host = host
+        self._notes = Host(host.root)  # what is noted here is no change of the host's
         self._by = by
 
     def record_file(self, path: str, after: bytes | None) -> Entry:
@@ -193,9 +194,9 @@ class Journal:
                 )
 
     def _write(self, name: str, content: t.Any) -> None:
-        self._host.make_directory(os.path.dirname(DIRECTORY), 0o700)
-        self._host.make_directory(DIRECTORY, 0o700)
-        self._host.write(f"{DIRECTORY}/{name}", json.dumps(content, sort_keys=True).encode())
+        self._notes.make_directory(os.path.dirname(DIRECTORY), 0o700)
+        self._notes.make_directory(DIRECTORY, 0o700)
+        self._notes.write(f"{DIRECTORY}/{name}", json.dumps(content, sort_keys=True).encode())
 
 
 def _unreadable(error: Exception) -> str:

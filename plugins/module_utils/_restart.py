@@ -267,6 +267,7 @@ def _bring_up(host: Host, plan: Plan, before: Layout) -> Layout:
     :raises HardeningError: none does; the message is the daemon's own where it has left one.
     """
     begun = time.time()
+    host.changed = True
     # Earlier restarts must not count against this one, nor against the sockets (systemd.unit(5), StartLimitBurst=).
     _systemctl(host, plan, "reset-failed", before.service)
     done = _systemctl(host, plan, "restart", before.service)

@@ -60,15 +60,13 @@ def run(module: AnsibleModule, room: Room, wanted: t.Any) -> t.NoReturn:
 
     After applying, the host is observed and planned for again; a plan that is not empty is an error.
     """
-    changed = False
+    host = Host()
     try:
-        host = Host()
         host.require_root()
         state = room.observe(host, wanted)
         plan: Plan = room.plan(state, wanted)
         room.check(host, plan)
         if plan.changes and not module.check_mode:
-            changed = True
             room.apply(host, plan, Journal(host, by=module._name))
             state = room.observe(host, wanted)
             left: Plan = room.plan(state, wanted)
@@ -79,7 +77,7 @@ def run(module: AnsibleModule, room: Room, wanted: t.Any) -> t.NoReturn:
         shown = {"diff": plan.diff} if module._diff else {}  # it can be as long as the files
         module.exit_json(changed=bool(plan.changes), **clean({**shown, **room.result(state, plan)}))
     except (HardeningError, OSError) as error:
-        fail(module, error, changed=changed)
+        fail(module, error, changed=host.changed)
 
 
 def show(module: AnsibleModule, gather: t.Callable[[Host], dict[str, t.Any]]) -> t.NoReturn:

@@ -163,6 +163,7 @@ def apply(host: Host, plan: Plan, journal: Journal) -> None:
         done = host.run(["ip", "tuntap", "del", "dev", device.name, "mode", "tap", *queues])
         if done.rc != 0:
             raise TapGuardError(f"The stale TAP device {device.name} could not be removed: {done.err.strip()}")
+        host.changed = True
 
 
 def result(state: State, plan: Plan) -> dict[str, t.Any]:

@@ -210,6 +210,7 @@ def apply(host: Host, changes: t.Sequence[Change], journal: Journal) -> None:
     enable = [change.file.unit for change in changes if change.file.wanted_by and change.file.text is not None]
     if enable:
         _systemctl(host, "enable", "--quiet", "--", *enable)
+        host.changed = True
 
 
 def _systemctl(host: Host, *words: str) -> None:

@@ -160,6 +160,8 @@ def judge(action: str, name: str, ordinal: int) -> str | None:
     if state == "new" and not journalled():
         return "new, and the old bytes are not in the journal"
     if action != "kill":
+        if result is not None and result.get("changed") is not (state == "new"):
+            return f"changed told: {result.get('changed')}, and the file is the {state} one"
         told_success = result is not None and not result.get("failed") and status == 0
         if told_success and state == "old":
             return "success told, and the file is the old one"

@@ -316,3 +316,53 @@ def test_error_of_the_system_is_named(conf: Path, monkeypatch: pytest.MonkeyPatc
         Host().write(str(conf), b"new\n")
     assert conf.read_bytes() == b"old\n"
     assert temporaries(conf.parent) == []
+
+
+def test_a_replaced_file_that_was_not_made_durable_is_told_as_such(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_path: str) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(_atomic, "sync_directory", broken)
+    host = Host()
+    with pytest.raises(HostError, match=r"was replaced, but may be the old one again after a crash: .*EIO"):
+        host.write(str(conf), b"new\n")
+    assert host.changed
+    assert conf.read_bytes() == b"new\n"
+
+
+def test_a_file_written_in_place_may_be_left_half_written(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a full disk: some bytes come through."""
+
+    def full(fd: int, data: bytes) -> None:
+        os.write(fd, data[:2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def attempt() -> list[object]:
+        mount(str(conf), str(conf), "", MS_BIND)
+        monkeypatch.setattr(_atomic, "_write_all", full)
+        host = Host()
+        with pytest.raises(HostError) as failed:
+            host.write(str(conf), b"new\n", unsafe_writes=True)
+        return [str(failed.value), host.changed]
+
+    message, changed = in_private_namespace(attempt)
+    assert "may be half written: No space left on device" in message
+    assert changed
+    assert conf.read_bytes() == b"ned\n"
+
+
+def test_a_writer_that_waited_does_not_take_a_lock_for_its_own_that_is_gone(conf: Path) -> None:
+    """The first writer renames the file that both hold: the second one must make a new one, not write to that."""
+    temporary = conf.parent / f".qemu.conf{_atomic.TEMPORARY_SUFFIX}"
+    lock = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    writer = threading.Thread(target=Host().write, args=(str(conf), b"second\n"))
+    writer.start()
+    writer.join(0.2)
+    os.write(lock, b"first\n")
+    os.rename(temporary, conf)
+    first = os.stat(conf).st_ino
+    os.close(lock)
+    writer.join(5)
+    assert conf.read_bytes() == b"second\n"
+    assert os.stat(conf).st_ino != first

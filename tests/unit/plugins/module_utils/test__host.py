@@ -3,15 +3,24 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
 import time
+import typing as t
 from pathlib import Path
 
 import pytest
 
 from ansible_collections.hypervisor.hardening.plugins.module_utils._host import HardeningError, Host, HostError
+from ansible_collections.hypervisor.hardening.plugins.module_utils._syscalls import (
+    CLONE_NEWNS,
+    MS_PRIVATE,
+    MS_REC,
+    mount,
+    unshare,
+)
 
 # linux/magic.h
 PROC_SUPER_MAGIC = 0x9FA0
@@ -173,3 +182,66 @@ def test_set_owner_does_not_follow_a_link(tmp_path: Path) -> None:
     assert (status.st_uid, status.st_gid, status.st_mode & 0o7777) == (12, 34, 0o640)
     with pytest.raises(OSError):
         host.set_owner("/link", 0, 0, 0o600)
+
+
+CHANGES: dict[str, t.Callable[[Host], object]] = {
+    "write": lambda host: host.write("/file", b"new"),
+    "write the same": lambda host: host.write("/file", b"old"),
+    "write a new one": lambda host: host.write("/fresh", b"new"),
+    "remove": lambda host: host.remove("/file"),
+    "make_directory": lambda host: host.make_directory("/a/b", 0o755),
+    "remove_directory": lambda host: host.remove_directory("/empty"),
+    "set_owner": lambda host: host.set_owner("/file", -1, -1, 0o640),
+    "write_kernel": lambda host: host.write_kernel("/file", "1"),
+}
+NO_CHANGES: dict[str, t.Callable[[Host], object]] = {
+    "read": lambda host: host.read("/file"),
+    "check_writable": lambda host: host.check_writable("/file"),
+    "remove what is not there": lambda host: host.remove("/none"),
+    "make a directory that is there": lambda host: host.make_directory("/empty", 0o700),
+    "write over another writer": lambda host: host.write("/file", b"new", expected=b"older"),
+    "write where nothing is": lambda host: host.write("/none/file", b"new"),
+    "write to the kernel what is not there": lambda host: host.write_kernel("/none", "1"),
+}
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Host:
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "empty").mkdir()
+    return Host(str(tmp_path))
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_knows_that_it_changed_something(prepared: Host, what: str) -> None:
+    CHANGES[what](prepared)
+    assert prepared.changed
+
+
+@pytest.mark.parametrize("what", NO_CHANGES)
+def test_knows_that_it_changed_nothing(prepared: Host, what: str) -> None:
+    with contextlib.suppress(HostError, OSError):
+        NO_CHANGES[what](prepared)
+    assert not prepared.changed
+
+
+def test_a_mount_counts_as_a_change_and_its_rehearsal_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mnt").mkdir()
+    target = str(tmp_path / "mnt")
+
+    def attempt() -> list[bool]:
+        unshare(CLONE_NEWNS)
+        mount("none", "/", "", MS_REC | MS_PRIVATE)
+        host = Host()
+        # PID 1's mounts are the machine's: those of this child take their place.
+        monkeypatch.setattr(host, "in_mount_namespace", lambda _pid, function: function())
+        host.mount("tmpfs", target, "tmpfs", 0, rehearse=True)
+        seen = [host.changed]
+        host.mount("tmpfs", target, "tmpfs", 0)
+        seen.append(host.changed)
+        other = Host()
+        monkeypatch.setattr(other, "in_mount_namespace", lambda _pid, function: function())
+        other.unmount(target)
+        return [*seen, other.changed]
+
+    assert Host().in_child(attempt) == [False, True, True]

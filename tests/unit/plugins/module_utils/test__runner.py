@@ -59,10 +59,12 @@ class Room:
     def apply(cls, host: Host, plan: NumberPlan, journal: Journal) -> None:
         cls.calls.append("apply")
         journal.record_file(FILE, str(plan.value).encode())
-        if plan.value == 99:
-            raise HardeningError("Broke in the middle.")
+        if plan.value == 98:
+            raise HardeningError("Broke before the first change.")
         if not cls.stuck:
             host.write(FILE, str(plan.value).encode())
+        if plan.value == 99:
+            raise HardeningError("Broke in the middle.")
 
     @classmethod
     def result(cls, state: int, plan: NumberPlan) -> dict[str, t.Any]:
@@ -132,9 +134,14 @@ def test_refusal_carries_its_facts_and_changes_nothing(host: Host, capsys: pytes
     assert host.list("/") == ["number"]
 
 
-def test_failure_in_the_middle_says_changed(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
-    result = walk(capsys, 99)
-    assert (result["failed"], result["changed"], result["msg"]) == (True, True, "Broke in the middle.")
+@pytest.mark.parametrize(("number", "changed"), [(98, False), (99, True)])
+def test_a_failure_says_whether_anything_was_changed(
+    host: Host, capsys: pytest.CaptureFixture[str], number: int, changed: bool
+) -> None:
+    result = walk(capsys, number)
+    assert (result["failed"], result["changed"]) == (True, changed)
+    assert (host.read(FILE) != b"1") is changed
+    assert len(Journal(host, "").entries()) == 1, "what was only noted was not changed"
 
 
 def test_what_does_not_hold_is_an_error(
@@ -142,7 +149,7 @@ def test_what_does_not_hold_is_an_error(
 ) -> None:
     monkeypatch.setattr(Room, "stuck", True)
     result = walk(capsys, 2)
-    assert result["failed"]
+    assert (result["failed"], result["changed"]) == (True, False)
     assert result["msg"].endswith("the host does not show it: number: 1 instead of 2")
 
 
