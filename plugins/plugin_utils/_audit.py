@@ -1,0 +1,276 @@
+# Copyright: hypervisor.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rules on facts. Nothing here reads a file, a clock or the network: the same facts give the same findings.
+
+What holds of an answer, in this order:
+
+* it hangs on a section or a value that could not be read: unknown, in the words of the facts;
+* it holds because there was nothing to look at: not applicable, unless the check says that absence is proof;
+* otherwise it holds or does not.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ansible_collections.hypervisor.hardening.plugins.plugin_utils._expected import ExpectedError, told
+from ansible_collections.hypervisor.hardening.plugins.plugin_utils._query import PROJECTIONS, Answer, QueryError
+from ansible_collections.hypervisor.hardening.plugins.plugin_utils._rules import PENDING, Check, Expression, Rule
+
+STATES = ("fail", "pending", "unknown", "waived", "manual", "not_applicable", "pass")
+SURE_IN_PART = frozenset({"empty", "none_of", "subset_of"})
+"""Operators that one element of a list breaks, whatever the others are."""
+UNREAD = 3
+"""Entries of ``unread`` in a reason."""
+
+Facts = Mapping[str, t.Any]
+Finding = dict[str, t.Any]
+NO_CHECKS: list[t.Any] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a check. ``reason`` is why it is unknown or not applicable."""
+
+    check: Check
+    state: str
+    observed: t.Any = None
+    reason: str = ""
+    assumed: str = ""
+
+
+class Host:
+    """The facts of one host, as expressions see them; an expression that is not about an object is asked once."""
+
+    def __init__(self, name: str, facts: Facts) -> None:
+        self.document: dict[str, t.Any] = {**facts, "object": None, "params": {}}
+        self.object = {"type": "host", "name": name}
+        self.broken = {section: value["error"] for section, value in facts.items() if _is_error(value)}
+        self.answers: dict[str, Answer | str] = {}
+
+    def ask(self, expression: Expression) -> Answer | str:
+        """The answer, or why there is none."""
+        if not expression.roots.isdisjoint(("object", "params")):
+            return self._ask(expression)
+        text = expression.query.text
+        if text not in self.answers:
+            self.answers[text] = self._ask(expression)
+        return self.answers[text]
+
+    def _ask(self, expression: Expression) -> Answer | str:
+        for section in sorted(expression.roots):
+            if section in self.broken:
+                return f"{section}: {self.broken[section]}"
+            if self.document.get(section) is None and section != "object":
+                return f"the facts have no {section}"
+        try:
+            return expression.query(self.document)
+        except QueryError as error:
+            return f"{expression.query.text}: {error}"
+
+    def why(self, expression: Expression, nulls: Iterable[str]) -> str:
+        """In words, what could not be read."""
+        text = f"could not be read: {', '.join(list(nulls)[:UNREAD])}"
+        unread = [
+            entry
+            for section in sorted(expression.roots)
+            if isinstance(value := self.document.get(section), dict)
+            for entry in value.get("unread") or ()
+            if isinstance(entry, dict)
+        ]
+        told_of = "; ".join(f"{entry.get('path')}: {entry.get('reason')}" for entry in unread[:UNREAD])
+        return f"{text} ({told_of})" if told_of else text
+
+
+def _is_error(value: t.Any) -> bool:
+    return isinstance(value, dict) and len(value) == 1 and "error" in value
+
+
+class Evaluation:
+    """Evaluates rules host by host. Parts of findings that are equal are one object: a fleet has a million of them."""
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self.rules = list(rules)
+        self.passes: dict[tuple[t.Any, ...], list[dict[str, t.Any]]] = {}
+
+    def findings(self, name: str, facts: Facts) -> list[Finding]:
+        """All findings of a host, rule by rule and object by object in the order of their names."""
+        host = Host(name, facts)
+        return [finding for rule in self.rules for finding in self.of_rule(rule, host)]
+
+    def of_rule(self, rule: Rule, host: Host) -> list[Finding]:
+        """The findings of one rule: at least one."""
+        document = host.document
+        document["object"], document["params"] = None, rule.params
+        about_host = [condition for condition in rule.applies if not condition.when.of_object]
+        state, reason = self.applies(about_host, host)
+        if state:
+            return [_finding(rule, host.object, state, reason=reason)]
+        if rule.objects is None:
+            return [self.of_object(rule, host, host.object)]
+        objects = host.ask(rule.objects)
+        if isinstance(objects, str):
+            return [_finding(rule, host.object, "unknown", reason=objects)]
+        if objects.value is None and not objects.nulls:
+            return [_finding(rule, host.object, "unknown", reason=host.why(rule.objects, [rule.objects.query.text]))]
+        found = sorted(((_name(one), one) for one in objects.value or ()), key=lambda pair: pair[0])
+        findings = []
+        for object_name, one in found:
+            document["object"] = one
+            about = {"type": rule.object_type, "name": object_name}
+            if isinstance(one, dict) and isinstance(one.get("guest"), str):
+                about["guest"] = one["guest"]
+            state, reason = self.applies([when for when in rule.applies if when.when.of_object], host)
+            findings.append(_finding(rule, about, state, reason=reason) if state else self.of_object(rule, host, about))
+        if objects.nulls:
+            # There may be more of them.
+            findings.append(_finding(rule, host.object, "unknown", reason=host.why(rule.objects, objects.nulls)))
+        return findings or [_finding(rule, host.object, "not_applicable", reason=rule.none)]
+
+    def applies(self, conditions: Iterable[t.Any], host: Host) -> tuple[str, str]:
+        """State and reason where the rule does not apply, or nobody knows; two empty texts where it does."""
+        for condition in conditions:
+            answer = host.ask(condition.when)
+            if isinstance(answer, str):
+                return "unknown", answer
+            if answer.nulls or answer.value is None:
+                return "unknown", host.why(condition.when, answer.nulls or [condition.when.query.text])
+            if not isinstance(answer.value, bool):
+                return "unknown", f"{condition.when.query.text}: is neither true nor false"
+            if not answer.value:
+                return "not_applicable", condition.otherwise
+        return "", ""
+
+    def of_object(self, rule: Rule, host: Host, about: dict[str, str]) -> Finding:
+        """Checks of one object, or of the host."""
+        outcomes = [outcome(check, host) for check in rule.checks]
+        state = verdict(outcomes)
+        if state == "pass" and rule.manual:
+            state = "manual"
+        decisive = [one for one in outcomes if one.state == _deciding(state)]
+        if state == "pass":
+            return _finding(rule, about, state, decisive[:1], checks=self.shared(rule, decisive[0], host))
+        if state == "not_applicable":
+            return _finding(rule, about, state, reason=decisive[0].reason)
+        reason = (
+            rule.manual if state == "manual" else "; ".join(dict.fromkeys(one.reason for one in decisive if one.reason))
+        )
+        pending = max((one.check.pending or "" for one in decisive), key=_extent) if state == "pending" else None
+        checks = [entry(one, host) for one in outcomes if one.state != "not_applicable"]
+        return _finding(rule, about, state, decisive, reason=reason, pending=pending, checks=checks)
+
+    def shared(self, rule: Rule, one: Outcome, host: Host) -> list[dict[str, t.Any]]:
+        """The evidence of a pass, which many objects and hosts have in common."""
+        if one.check.excerpt or not isinstance(one.observed, (bool, int, float, str)):
+            return [entry(one, host)]
+        key = (rule.id, type(one.observed), one.observed, one.assumed)
+        if key not in self.passes:
+            self.passes[key] = [entry(one, host)]
+        return self.passes[key]
+
+
+def outcome(check: Check, host: Host) -> Outcome:
+    """Whether a check holds."""
+    answer = host.ask(check.query)
+    if isinstance(answer, str):
+        return Outcome(check, "unknown", reason=answer)
+    query, value, assumed = check.query.query, answer.value, ""
+    if value is None and not answer.nulls and check.unset:
+        parent = host.ask(check.unset.parent)
+        if isinstance(parent, Answer) and isinstance(parent.value, dict):
+            value, assumed = check.unset.value, f"not set: {told(check.unset.value)} by {check.unset.source}"
+    sure = not answer.nulls and value is not None and not (isinstance(value, list) and None in value)
+    if not sure and not (check.expected.operator in SURE_IN_PART and query.node["type"] in PROJECTIONS and value):
+        return Outcome(check, "unknown", value, host.why(check.query, answer.nulls or [query.text]))
+    try:
+        held = check.expected.holds(value)
+    except ExpectedError as error:
+        return Outcome(check, "unknown", value, f"{query.text}: {error}")
+    if held and not sure:
+        return Outcome(check, "unknown", value, host.why(check.query, answer.nulls or [query.text]))
+    if held and answer.vacuous and not check.absence_is_proof:
+        return Outcome(check, "not_applicable", value, f"nothing to look at in {', '.join(sorted(_looked_at(check)))}")
+    return Outcome(check, "pass" if held else "fail", value, assumed=assumed)
+
+
+def _looked_at(check: Check) -> set[str]:
+    return {path.split("[]")[0] for path in check.query.paths if "[]" in path} or set(check.query.paths)
+
+
+def verdict(outcomes: Iterable[Outcome]) -> str:
+    """One state of many.
+
+    What fails surely falls short now. It is pending where a restart is known to be all that is missing: everything
+    else holds.
+    """
+    states = {one.state for one in outcomes}
+    if "fail" in states:
+        pending = all(one.check.pending for one in outcomes if one.state == "fail") and "unknown" not in states
+        return "pending" if pending else "fail"
+    for state in ("unknown", "pass"):
+        if state in states:
+            return state
+    return "not_applicable"
+
+
+def _deciding(state: str) -> str:
+    """The state of the checks that made a finding's."""
+    return {"pending": "fail", "manual": "pass"}.get(state, state)
+
+
+def _extent(pending: str) -> int:
+    return PENDING.index(pending) if pending in PENDING else -1
+
+
+def _name(one: t.Any) -> str:
+    name = one.get("name") if isinstance(one, dict) else one
+    return name if isinstance(name, str) else told(name)
+
+
+def entry(one: Outcome, host: Host) -> dict[str, t.Any]:
+    """A check as the master has it."""
+    excerpt = one.assumed
+    if one.check.excerpt:
+        answer = host.ask(one.check.excerpt)
+        excerpt = told(answer.value) if isinstance(answer, Answer) and answer.value is not None else excerpt
+    return {
+        "truth": one.check.truth,
+        "state": one.state,
+        "observed": one.observed,
+        "expected": one.check.expected.plain,
+        "evidence": {"source": one.check.source, "excerpt": excerpt},
+    }
+
+
+def _finding(
+    rule: Rule,
+    about: dict[str, str],
+    state: str,
+    decisive: Iterable[Outcome] = (),
+    *,
+    reason: str = "",
+    pending: str | None = None,
+    checks: list[dict[str, t.Any]] = NO_CHECKS,
+) -> Finding:
+    decisive = list(decisive)
+    return {
+        "rule": rule.id,
+        "object": about,
+        "state": state,
+        "pending": pending,
+        "observed": _told_of(decisive, [told(one.observed) for one in decisive]),
+        "expected": _told_of(decisive, [one.check.expected.words for one in decisive]),
+        "reason": reason,
+        "checks": checks,
+        "waiver": None,
+    }
+
+
+def _told_of(outcomes: list[Outcome], texts: list[str]) -> str:
+    """With the truth that each text is about, where there are several."""
+    if len(texts) < 2:
+        return "".join(texts)
+    return "; ".join(f"{one.check.truth}: {text}" for one, text in zip(outcomes, texts, strict=True))
