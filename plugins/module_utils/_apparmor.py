@@ -1,7 +1,7 @@
 # Copyright: hypervisor.hardening contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""AppArmor's policy as text, and the rules in it that give every guest more than a guest needs (apparmor.d(5)). Pure."""
+"""AppArmor's policy as text, and the rules in it that give guests more than a guest needs (apparmor.d(5)). Pure."""
 
 from __future__ import annotations
 
@@ -111,7 +111,11 @@ def broad(rule: str) -> str:
 def lax_flags(rule: str) -> str:
     """The flags of a profile's head that make it confine nothing, "" for none."""
     found = _FLAGS_RE.search(rule)
-    lax = {"complain", "unconfined", "default_allow", "prompt"}.intersection(re.split(r"[\s,]+", found[1])) if found else ()
+    lax = (
+        {"complain", "unconfined", "default_allow", "prompt"}.intersection(re.split(r"[\s,]+", found[1]))
+        if found
+        else ()
+    )
     return ", ".join(sorted(lax))
 
 

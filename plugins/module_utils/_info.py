@@ -8,7 +8,7 @@ from __future__ import annotations
 import traceback
 import typing as t
 
-from . import _info_host
+from . import _info_guests, _info_host, _info_hugepages, _info_mac, _info_memfd, _info_memory, _info_mounts, _info_taps
 from ._host import HardeningError, Host
 from ._infocontext import Context
 
@@ -16,6 +16,13 @@ Section = t.Callable[[Context], t.Any]
 
 SECTIONS: dict[str, Section] = {
     "host": _info_host.facts,
+    "guests": _info_guests.facts,
+    "mac": _info_mac.facts,
+    "mounts": _info_mounts.facts,
+    "hugepages": _info_hugepages.facts,
+    "taps": _info_taps.facts,
+    "memfd": _info_memfd.facts,
+    "memory": _info_memory.facts,
 }
 
 

@@ -112,12 +112,12 @@ def control_on_network(argv: t.Sequence[str]) -> t.Iterator[str]:
     chardevs = _networked_chardevs(argv)
     for word, value in zip(argv, (*argv[1:], "")):
         name = word.lstrip("-") if word.startswith("-") else ""
-        if name == "s":
+        by_itself = name in _CONTROLS and (value.startswith(_NETWORKED) or value.partition(":")[2] in chardevs)
+        by_chardev = name == "mon" and chardevs.intersection(part.rpartition("=")[2] for part in value.split(","))
+        if by_itself or by_chardev:
+            yield f"-{name} {value}"
+        elif name == "s":
             yield "-s (gdb on tcp::1234)"
-        elif name in _CONTROLS and (value.startswith(_NETWORKED) or value.partition(":")[2] in chardevs):
-            yield f"-{name} {value}"
-        elif name == "mon" and chardevs.intersection(part.rpartition("=")[2] for part in value.split(",")):
-            yield f"-{name} {value}"
 
 
 def _networked_chardevs(argv: t.Sequence[str]) -> set[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import typing as t
 
-from . import _apparmor, _confinement, _proc, _selinux
+from . import _apparmor, _confinement, _selinux
 from ._host import Host
 from ._infocontext import Context
 
@@ -34,10 +34,6 @@ _PROFILE_FILES = (
     "virt-aa-helper",
 )  # fmt: skip
 _BOOT_RE = re.compile(r"(?:apparmor|selinux|enforcing|security|lsm)=")
-_DAEMONS = (
-    "libvirtd virtqemud virtproxyd virtlogd virtlockd virtnetworkd virtstoraged virtnodedevd virtsecretd"
-    " virtinterfaced virtnwfilterd"
-)
 _FREE_TYPES = {"unconfined_t", "unconfined_service_t", "initrc_t", "init_t", "kernel_t", "spc_t"}
 _MOST = 40
 
@@ -61,14 +57,14 @@ def facts(context: Context) -> dict[str, t.Any]:
         "configured": _configured(host, model, config),
         "apparmor": _of_apparmor(host, model, unread),
         "selinux": _of_selinux(host, model, mode, config, unread),
-        "daemons": list(_daemons(host, model, mode)),
+        "daemons": list(_daemons(context, model, mode)),
         "unread": unread,
     }
 
 
 def _configured(host: Host, model: str, config: dict[str, str]) -> dict[str, t.Any]:
     """What is on disk for the next boot. A boot loader's arguments are in the section ``kernel``."""
-    wants = f"/etc/systemd/system/sysinit.target.wants/apparmor.service"
+    wants = "/etc/systemd/system/sysinit.target.wants/apparmor.service"
     service = host.stat_optional(wants, follow=False) is not None
     selinux = config.get("SELINUX", "")
     return {
@@ -98,7 +94,9 @@ def _of_apparmor(host: Host, model: str, unread: list[dict[str, str]]) -> dict[s
         "force_complain": _named(host, "force-complain"),
         "not_enforced_in": [_grant(*entry) for entry in heads if entry[2]],
         "files": [path for path in texts if path not in _only_flagged()],
-        "broad_grants": [_grant(*entry) for entry in broad if entry[2] and not _apparmor.lax_flags(entry[1].text)][:_MOST],
+        "broad_grants": [_grant(*entry) for entry in broad if entry[2] and not _apparmor.lax_flags(entry[1].text)][
+            :_MOST
+        ],
         "denies_sound": any(_apparmor.denies_sound(rule.text) for path, rule in rules if path not in _only_flagged()),
     }
 
@@ -162,14 +160,10 @@ def _of_selinux(
     return {"enforcing": mode == "enforcing", "booleans": booleans, "types": types}
 
 
-def _daemons(host: Host, model: str, mode: str) -> t.Iterator[dict[str, t.Any]]:
+def _daemons(context: Context, model: str, mode: str) -> t.Iterator[dict[str, t.Any]]:
     """The labels of libvirt's daemons that run: without a profile of its own libvirtd gives guests none either."""
-    for name in _DAEMONS.split():
-        pid = (host.text_optional(f"/run/{name}.pid") or "").strip()
-        process = _proc.process(host, int(pid)) if pid.isdigit() else None
-        if process is None or not process.alive or process.comm != name[:15]:
-            continue
-        label, profile_mode = _label(host, process.pid, model)
+    for name, process in sorted(context.processes.items()):
+        label, profile_mode = _label(context.host, process.pid, model)
         yield {
             "name": name,
             "pid": process.pid,

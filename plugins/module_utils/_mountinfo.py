@@ -17,7 +17,11 @@ _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 @dataclass(frozen=True)
 class Mount:
-    """One line of mountinfo. ``device`` is MAJOR:MINOR, ``root`` the directory of the file system that is mounted."""
+    """One line of mountinfo.
+
+    ``device`` is MAJOR:MINOR, ``root`` the directory of the file system that is mounted, ``options`` are the file
+    system's, ``flags`` those of this mount alone (rw, nosuid, nodev...).
+    """
 
     id: int
     parent: int
@@ -29,6 +33,7 @@ class Mount:
     shared: bool
     master: bool
     unbindable: bool
+    flags: str = ""
 
     @property
     def propagation(self) -> str:
@@ -60,17 +65,18 @@ def _mount(line: str) -> Mount:
         id=int(fields[0]),
         parent=int(fields[1]),
         device=fields[2],
-        root=_unescaped(fields[3]),
-        target=_unescaped(fields[4]),
+        root=unescaped(fields[3]),
+        target=unescaped(fields[4]),
         fstype=fstype,
         options=options,
         shared="shared" in tags,
         master="master" in tags,
         unbindable="unbindable" in tags,
+        flags=fields[5],
     )
 
 
-def _unescaped(path: str) -> str:
+def unescaped(path: str) -> str:
     return _ESCAPED.sub(lambda match: chr(int(match[1], 8)), path)
 
 

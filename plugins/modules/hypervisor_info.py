@@ -130,11 +130,1107 @@ hypervisor:
     # section: capabilities
     # section: definitions
     # section: guests
+    guests:
+      description:
+        - One entry for each running QEMU with a guest, by name and pid.
+          M(hypervisor.hardening.guest_confinement_info) tells more of each.
+      returned: success
+      type: list
+      elements: dict
+      contains:
+        name:
+          description: The guest's name.
+          returned: success
+          type: str
+        uuid:
+          description: The guest's UUID, empty where QEMU was told none.
+          returned: success
+          type: str
+        pid:
+          description: QEMU's process.
+          returned: success
+          type: int
+        start_time:
+          description: When it was started, in seconds since the epoch.
+          returned: success
+          type: float
+        managed_by:
+          description: V(libvirt), V(libvirt-session) or V(other).
+          returned: success
+          type: str
+        uid:
+          description: The effective user id.
+          returned: success
+          type: int
+        gid:
+          description: The effective group id.
+          returned: success
+          type: int
+        cap_eff:
+          description: The effective capabilities, in hexadecimal.
+          returned: success
+          type: str
+        cap_prm:
+          description: The permitted capabilities, in hexadecimal.
+          returned: success
+          type: str
+        no_new_privs:
+          description: Whether executing a program can give it no privileges.
+          returned: success
+          type: bool
+        seccomp:
+          description: What the kernel says of its seccomp filters.
+          returned: success
+          type: dict
+          contains:
+            mode:
+              description: V(0) none, V(1) strict, V(2) filter.
+              returned: success
+              type: int
+            filters:
+              description: How many, null where the kernel does not count them.
+              returned: success
+              type: int
+        private_mount_namespace:
+          description: Whether nobody else who matters lives in its mount namespace.
+          returned: success
+          type: bool
+        private_dev:
+          description: Whether its C(/dev) is another file system than the host's.
+          returned: success
+          type: bool
+        propagation:
+          description: The propagation of C(/) in its mount namespace.
+          returned: success
+          type: str
+        label:
+          description: Its label of mandatory access control, empty texts where the kernel has none.
+          returned: success
+          type: dict
+          contains:
+            model:
+              description: V(apparmor) or V(selinux).
+              returned: success
+              type: str
+            value:
+              description: The profile or the context.
+              returned: success
+              type: str
+            mode:
+              description: V(enforce), V(complain), V(enforcing), V(permissive) and so on.
+              returned: success
+              type: str
+        label_shared_with:
+          description: The running guests at whose files and memory this label lets it.
+          returned: success
+          type: list
+          elements: str
+        cgroup:
+          description: The cgroup that filters its devices.
+          returned: success
+          type: str
+        device_filter:
+          description: Whether devices are filtered for that cgroup, null where it cannot be told.
+          returned: success
+          type: bool
+        limits:
+          description: Soft resource limits, V(-1) for none.
+          returned: success
+          type: dict
+          contains:
+            core:
+              description: Core file size in bytes.
+              returned: success
+              type: int
+            memlock:
+              description: Locked memory in bytes.
+              returned: success
+              type: int
+            nofile:
+              description: Open files.
+              returned: success
+              type: int
+        coredump_filter:
+          description: The kinds of memory that a core file holds (C(core(5\))), in hexadecimal.
+          returned: success
+          type: str
+        dump_guest_core:
+          description: Whether the guest's memory is among them by QEMU's own word (C(dump-guest-core)).
+          returned: success
+          type: bool
+        binary:
+          description: QEMU's program.
+          returned: success
+          type: str
+        binary_deleted:
+          description: Whether it was deleted or replaced since.
+          returned: success
+          type: bool
+        unexpected_devices:
+          description: Nodes in its C(/dev) that nobody told libvirt to put there, at most 20.
+          returned: success
+          type: list
+          elements: str
+        hugepages_kib:
+          description: What it has of huge pages, in KiB.
+          returned: success
+          type: int
+        machine:
+          description: The machine type on its command line.
+          returned: success
+          type: str
+        accelerator:
+          description: The accelerator on its command line, V(tcg) for none.
+          returned: success
+          type: str
+        control_on_network:
+          description:
+            - Options of its command line by which its monitor or debugger can be reached through the network.
+          returned: success
+          type: list
+          elements: str
+        helpers:
+          description: The processes that libvirt started beside it.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: Such as V(virtiofsd) and V(swtpm).
+              returned: success
+              type: str
+            pid:
+              description: The process.
+              returned: success
+              type: int
+            uid:
+              description: The effective user id.
+              returned: success
+              type: int
+            cap_eff:
+              description: The effective capabilities, in hexadecimal.
+              returned: success
+              type: str
+            no_new_privs:
+              description: Whether executing a program can give it no privileges.
+              returned: success
+              type: bool
+            binary_deleted:
+              description: Whether its program was deleted or replaced since.
+              returned: success
+              type: bool
+            seccomp:
+              description: The mode of seccomp.
+              returned: success
+              type: int
+            private_user_namespace:
+              description: Whether its capabilities are over a user namespace of its own alone.
+              returned: success
+              type: bool
+            label:
+              description: The profile or the context.
+              returned: success
+              type: str
+            virtiofsd_sandbox:
+              description: V(namespace), V(chroot) or V(none); empty for another helper.
+              returned: success
+              type: str
+            virtiofsd_seccomp:
+              description: V(kill), V(trap), V(log) or V(none); empty for another helper.
+              returned: success
+              type: str
+        weaknesses:
+          description: The weaknesses that are there, each of which is a key of its own as well.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            id:
+              description: The weakness.
+              returned: success
+              type: str
+            observed:
+              description: What was seen, at most 240 characters.
+              returned: success
+              type: str
+        runs_as_root:
+          description: One of its user or group ids is 0.
+          returned: success
+          type: bool
+        capabilities:
+          description: It has capabilities over the host.
+          returned: success
+          type: bool
+        new_privileges:
+          description: It may gain privileges by executing a program.
+          returned: success
+          type: bool
+        no_seccomp:
+          description: No seccomp filter of QEMU's own is active.
+          returned: success
+          type: bool
+        host_mount_namespace:
+          description: It has no mount namespace of its own.
+          returned: success
+          type: bool
+        host_dev:
+          description: It sees the host's C(/dev).
+          returned: success
+          type: bool
+        unexpected_device:
+          description: Its C(/dev) holds what nobody told libvirt to put there.
+          returned: success
+          type: bool
+        no_mount_propagation:
+          description: What the host mounts later never reaches it.
+          returned: success
+          type: bool
+        no_mac:
+          description: No label of its own confines it, or the kernel has no such thing.
+          returned: success
+          type: bool
+        mac_not_enforced:
+          description: Its label only logs.
+          returned: success
+          type: bool
+        no_device_cgroup:
+          description: No device filter holds for its cgroup, or the kernel does not tell.
+          returned: success
+          type: bool
+        core_dumps:
+          description: It would leave a core file with memory of the guest.
+          returned: success
+          type: bool
+        deleted_binary:
+          description: Its program was deleted or replaced since its start.
+          returned: success
+          type: bool
+        older_than_configuration:
+          description: It was started before the present C(qemu.conf) was in force.
+          returned: success
+          type: bool
     # section: mac
+    mac:
+      description: Mandatory access control.
+      returned: success
+      type: dict
+      contains:
+        model:
+          description: What this kernel confines guests with, V(apparmor) or V(selinux), empty for nothing.
+          returned: success
+          type: str
+        mode:
+          description: V(enabled) for AppArmor, V(enforcing) or V(permissive) for SELinux, empty for nothing.
+          returned: success
+          type: str
+        enforcing:
+          description: Whether the running kernel enforces it.
+          returned: success
+          type: bool
+        lsm:
+          description: The active security modules, null where C(/sys/kernel/security) is not mounted.
+          returned: success
+          type: list
+          elements: str
+        boot_arguments:
+          description: What the running kernel was told about security modules on its command line.
+          returned: success
+          type: list
+          elements: str
+        configured:
+          description: What is on disk for the next boot.
+          returned: success
+          type: dict
+          contains:
+            enforcing:
+              description:
+                - Whether what the running kernel has is enforced after the next boot as well, by the file in
+                  C(source).
+              returned: success
+              type: bool
+            source:
+              description: What that was seen by, empty where there is nothing.
+              returned: success
+              type: str
+            apparmor_service:
+              description: Whether systemd loads AppArmor's profiles at boot.
+              returned: success
+              type: bool
+            selinux:
+              description: C(SELINUX) of C(/etc/selinux/config), empty for none.
+              returned: success
+              type: str
+            selinux_policy:
+              description: C(SELINUXTYPE) of C(/etc/selinux/config), empty for none.
+              returned: success
+              type: str
+        apparmor:
+          description: AppArmor; the lists that tell of loaded profiles are empty where the kernel has none.
+          returned: success
+          type: dict
+          contains:
+            profiles:
+              description:
+                - The loaded profiles about virtualization other than the guests' own, null where it cannot be told.
+              returned: success
+              type: list
+              elements: dict
+              contains:
+                name:
+                  description: The profile's name.
+                  returned: success
+                  type: str
+                mode:
+                  description: Such as V(enforce) and V(complain).
+                  returned: success
+                  type: str
+            guest_profiles:
+              description: How many profiles of single guests are loaded, null where it cannot be told.
+              returned: success
+              type: int
+            guest_profiles_not_enforced:
+              description: Those of them that only log, null where it cannot be told.
+              returned: success
+              type: list
+              elements: dict
+              contains:
+                name:
+                  description: The profile's name.
+                  returned: success
+                  type: str
+                mode:
+                  description: Such as V(enforce) and V(complain).
+                  returned: success
+                  type: str
+            disabled:
+              description: Profiles about virtualization that C(/etc/apparmor.d/disable) switches off.
+              returned: success
+              type: list
+              elements: str
+            force_complain:
+              description: Profiles about virtualization that C(/etc/apparmor.d/force-complain) lets only log.
+              returned: success
+              type: list
+              elements: str
+            not_enforced_in:
+              description: Flags in files of profiles that make them confine nothing.
+              returned: success
+              type: list
+              elements: dict
+              contains:
+                name:
+                  description: The file and the line, for a report.
+                  returned: success
+                  type: str
+                path:
+                  description: The file.
+                  returned: success
+                  type: str
+                line:
+                  description: The line of the file.
+                  returned: success
+                  type: int
+                rule:
+                  description: The rule, at most 120 characters of it.
+                  returned: success
+                  type: str
+                reason:
+                  description: What is too much about it.
+                  returned: success
+                  type: str
+            files:
+              description: The files looked at that say what guests may do beside what libvirt finds out.
+              returned: success
+              type: list
+              elements: str
+            broad_grants:
+              description: Rules in them that give every guest too much, at most 40.
+              returned: success
+              type: list
+              elements: dict
+              contains:
+                name:
+                  description: The file and the line, for a report.
+                  returned: success
+                  type: str
+                path:
+                  description: The file.
+                  returned: success
+                  type: str
+                line:
+                  description: The line of the file.
+                  returned: success
+                  type: int
+                rule:
+                  description: The rule, at most 120 characters of it.
+                  returned: success
+                  type: str
+                reason:
+                  description: What is too much about it.
+                  returned: success
+                  type: str
+            denies_sound:
+              description: Whether a rule in them keeps guests from the host's sound cards.
+              returned: success
+              type: bool
+        selinux:
+          description: SELinux; the lists are empty where the kernel has none.
+          returned: success
+          type: dict
+          contains:
+            enforcing:
+              description: Whether the running kernel enforces it.
+              returned: success
+              type: bool
+            booleans:
+              description: The booleans that widen what guests may do.
+              returned: success
+              type: list
+              elements: dict
+              contains:
+                name:
+                  description: The boolean.
+                  returned: success
+                  type: str
+                running:
+                  description: Whether it is on.
+                  returned: success
+                  type: bool
+                configured:
+                  description: V(on) or V(off) as made persistent, empty where it has the policy's own value.
+                  returned: success
+                  type: str
+            types:
+              description:
+                - The types of guests and of libvirt's daemons that the loaded policy has, null where it cannot be
+                  told.
+              returned: success
+              type: list
+              elements: dict
+              contains:
+                name:
+                  description: The type.
+                  returned: success
+                  type: str
+                permissive:
+                  description: Whether what it does against the policy is only logged.
+                  returned: success
+                  type: bool
+        daemons:
+          description: The labels of libvirt's running daemons.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The daemon.
+              returned: success
+              type: str
+            pid:
+              description: Its process.
+              returned: success
+              type: int
+            label:
+              description: The profile or the context, empty where the kernel has none.
+              returned: success
+              type: str
+            mode:
+              description: As of a guest's label.
+              returned: success
+              type: str
+            confined:
+              description: Whether that label confines it.
+              returned: success
+              type: bool
+        unread:
+          description: What could not be read, and why.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            path:
+              description: The file or directory.
+              returned: success
+              type: str
+            reason:
+              description: Why.
+              returned: success
+              type: str
     # section: mounts
+    mounts:
+      description: Mounts as PID 1 sees them.
+      returned: success
+      type: dict
+      contains:
+        root:
+          description: The mount on C(/).
+          returned: success
+          type: dict
+          contains:
+            propagation:
+              description: V(shared), V(private) and so on.
+              returned: success
+              type: str
+            shared:
+              description: Whether later mounts can reach guests, null where there is no such mount.
+              returned: success
+              type: bool
+        shared_after_boot:
+          description:
+            - Whether they can after the next boot as well; null where the init is not systemd, of which that is not
+              known.
+          returned: success
+          type: bool
+        private:
+          description: Mounts that are not shared although nothing tells of a reason, at most 40.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The mount point.
+              returned: success
+              type: str
+            propagation:
+              description: As it is.
+              returned: success
+              type: str
+        pinned:
+          description: Mounts that are not shared on purpose, at most 40.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The mount point.
+              returned: success
+              type: str
+            propagation:
+              description: As it is.
+              returned: success
+              type: str
+            reason:
+              description: Why it looks so.
+              returned: success
+              type: str
+        guests:
+          description: The running guests of libvirt with a mount namespace of their own.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The guest.
+              returned: success
+              type: str
+            pid:
+              description: Its process.
+              returned: success
+              type: int
+            reached:
+              description: Whether what the host mounts from now on reaches it.
+              returned: success
+              type: bool
+            hugetlbfs_missing:
+              description: The host's hugetlbfs mounts that it does not see and never will.
+              returned: success
+              type: list
+              elements: str
+        leftovers:
+          description:
+            - What broken-off starts of guests have left in C(/run/libvirt/qemu), null where it cannot be told.
+          returned: success
+          type: list
+          elements: str
+        directories:
+          description: Directories of guests' files, and the mount that each is on.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The directory.
+              returned: success
+              type: str
+            purpose:
+              description: V(state), V(images) or V(memory_backing).
+              returned: success
+              type: str
+            exists:
+              description: Whether it is there.
+              returned: success
+              type: bool
+            uid:
+              description: Its owner, null where it is not there.
+              returned: success
+              type: int
+            gid:
+              description: Its group, null where it is not there.
+              returned: success
+              type: int
+            mode:
+              description: Its permission bits, in octal.
+              returned: success
+              type: str
+            world_writable:
+              description: Whether anybody may write there.
+              returned: success
+              type: bool
+            mount:
+              description: The mount point that holds it.
+              returned: success
+              type: str
+            fstype:
+              description: The type of that file system.
+              returned: success
+              type: str
+            nodev:
+              description: Whether that mount has C(nodev).
+              returned: success
+              type: bool
+            nosuid:
+              description: Whether that mount has C(nosuid).
+              returned: success
+              type: bool
+        unread:
+          description: What could not be read, and why.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            path:
+              description: The file or directory.
+              returned: success
+              type: str
+            reason:
+              description: Why.
+              returned: success
+              type: str
     # section: hugepages
+    hugepages:
+      description: Huge pages.
+      returned: success
+      type: dict
+      contains:
+        pools:
+          description: The kernel's pools, by size.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The size of a page, such as V(2M).
+              returned: success
+              type: str
+            kib:
+              description: The same in KiB.
+              returned: success
+              type: int
+            pages:
+              description: The pages that stay in the pool.
+              returned: success
+              type: int
+            free:
+              description: Those that nobody has.
+              returned: success
+              type: int
+            reserved:
+              description: Those of the free ones that are promised.
+              returned: success
+              type: int
+            surplus:
+              description: Pages above the pool, which go when they are free.
+              returned: success
+              type: int
+            in_use:
+              description: Those in use or promised.
+              returned: success
+              type: int
+            nodes:
+              description: The same by NUMA node.
+              returned: success
+              type: list
+              elements: dict
+              contains:
+                node:
+                  description: The node.
+                  returned: success
+                  type: int
+                pages:
+                  description: Its pages.
+                  returned: success
+                  type: int
+                free:
+                  description: Its free pages.
+                  returned: success
+                  type: int
+        mounts:
+          description: The hugetlbfs mounts.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The mount point.
+              returned: success
+              type: str
+            size:
+              description: The size of its pages.
+              returned: success
+              type: str
+            uid:
+              description: Its owner.
+              returned: success
+              type: int
+            gid:
+              description: Its group.
+              returned: success
+              type: int
+            mode:
+              description: Its permission bits, in octal.
+              returned: success
+              type: str
+            world_writable:
+              description: Whether anybody may write there.
+              returned: success
+              type: bool
+            propagation:
+              description: V(shared), V(private) and so on.
+              returned: success
+              type: str
+            base:
+              description: Whether libvirt's directory (C(libvirt/qemu)) is in it.
+              returned: success
+              type: bool
+        configured:
+          description: What C(qemu.conf) says.
+          returned: success
+          type: dict
+          contains:
+            hugetlbfs_mount:
+              description: The paths to use, null where it is not set and libvirt takes every mount that it finds.
+              returned: success
+              type: list
+              elements: str
+        paths:
+          description:
+            - >-
+              The paths that libvirt takes huge pages from: those of C(hugetlbfs_mount), else the mounts.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The path.
+              returned: success
+              type: str
+            exists:
+              description: Whether it is there.
+              returned: success
+              type: bool
+            hugetlbfs:
+              description: Whether it leads to hugetlbfs.
+              returned: success
+              type: bool
+            base:
+              description: Whether libvirt's directory is in it.
+              returned: success
+              type: bool
+        guest_directories:
+          description: libvirt's directories for single guests, at most 40.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The directory.
+              returned: success
+              type: str
+            uid:
+              description: Its owner.
+              returned: success
+              type: int
+            mode:
+              description: Its permission bits, in octal.
+              returned: success
+              type: str
+            private:
+              description: Whether its owner alone may use it.
+              returned: success
+              type: bool
+        guests:
+          description: The running guests of libvirt that have huge pages.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The guest.
+              returned: success
+              type: str
+            pid:
+              description: Its process.
+              returned: success
+              type: int
+            kib:
+              description: How much, in KiB.
+              returned: success
+              type: int
+        unread:
+          description: What could not be read, and why.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            path:
+              description: The file or directory.
+              returned: success
+              type: str
+            reason:
+              description: Why.
+              returned: success
+              type: str
     # section: taps
+    taps:
+      description: TAP devices, bridges, and the device names that guests want.
+      returned: success
+      type: dict
+      contains:
+        interfaces:
+          description: The TAP, TUN and macvtap devices, at most 200.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The device.
+              returned: success
+              type: str
+            kind:
+              description: V(tap), V(tun) or V(macvtap).
+              returned: success
+              type: str
+            persistent:
+              description: Whether it stays when nobody holds it.
+              returned: success
+              type: bool
+            owner:
+              description: The user who may open it, null for root alone.
+              returned: success
+              type: int
+            group:
+              description: The group that may open it, null for none.
+              returned: success
+              type: int
+            multi_queue:
+              description: Whether it was made for several queues.
+              returned: success
+              type: bool
+            bridge:
+              description: The device that it is a port of, empty for none.
+              returned: success
+              type: str
+            held_by:
+              description: The processes that have it open.
+              returned: success
+              type: list
+              elements: dict
+              contains:
+                pid:
+                  description: The process.
+                  returned: success
+                  type: int
+                comm:
+                  description: Its name.
+                  returned: success
+                  type: str
+                guest:
+                  description: The guest that it is, empty for none.
+                  returned: success
+                  type: str
+            reserved_for_guest:
+              description: Whether a guest's definition takes it as it is (C(managed='no'\)).
+              returned: success
+              type: bool
+            stale:
+              description: Whether it is a persistent TAP that nobody holds and no definition takes as it is.
+              returned: success
+              type: bool
+        interfaces_omitted:
+          description: How many more there are.
+          returned: success
+          type: int
+        bridges:
+          description: The bridges.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The bridge.
+              returned: success
+              type: str
+            ports:
+              description: Its ports.
+              returned: success
+              type: list
+              elements: str
+        wanted:
+          description:
+            - The device names that definitions and running guests want, those in conflict first, at most 200; null
+              where definitions cannot be read.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The guest and the device, for a report.
+              returned: success
+              type: str
+            interface:
+              description: The device.
+              returned: success
+              type: str
+            guest:
+              description: The guest.
+              returned: success
+              type: str
+            verdict:
+              description: As M(hypervisor.hardening.tap_guard) judges it.
+              returned: success
+              type: str
+            conflict:
+              description: Whether the guest cannot start, or not on this device.
+              returned: success
+              type: bool
+            reason:
+              description: Why, and what to do; empty where there is no conflict.
+              returned: success
+              type: str
+        wanted_omitted:
+          description: How many more there are.
+          returned: success
+          type: int
+        unread:
+          description: What could not be read, and why.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            path:
+              description: The file or directory.
+              returned: success
+              type: str
+            reason:
+              description: Why.
+              returned: success
+              type: str
     # section: memfd
+    memfd:
+      description: Shared memory without a file (C(memfd_create(2\))), by a call as QEMU's user.
+      returned: success
+      type: dict
+      contains:
+        works:
+          description: Whether the call works, null where it could not be tried.
+          returned: success
+          type: bool
+        reason:
+          description: Why not, or why it could not be tried.
+          returned: success
+          type: str
+        uid:
+          description: QEMU's user id, null where nobody knows.
+          returned: success
+          type: int
+        gid:
+          description: QEMU's group id, null where nobody knows.
+          returned: success
+          type: int
+        user_from:
+          description: The file or directory that tells it, empty where nobody knows.
+          returned: success
+          type: str
+        memfd_noexec:
+          description:
+            - C(vm.memfd_noexec), null where the kernel has no such setting. It does not decide whether the call
+              works.
+          returned: success
+          type: int
+        fallback:
+          description: Where QEMU puts shared memory when the call does not work.
+          returned: success
+          type: dict
+          contains:
+            directory:
+              description: The directory.
+              returned: success
+              type: str
+            exists:
+              description: Whether it is there.
+              returned: success
+              type: bool
+            mode:
+              description: Its permission bits, in octal.
+              returned: success
+              type: str
+            world_writable:
+              description: Whether anybody may write there.
+              returned: success
+              type: bool
+    # section: memory
+    memory:
+      description: The host's memory.
+      returned: success
+      type: dict
+      contains:
+        total_kib:
+          description: What the kernel has, in KiB, null where it cannot be told.
+          returned: success
+          type: int
+        guests_kib:
+          description: What the running guests of libvirt may come to have, by QEMU's command lines, in KiB.
+          returned: success
+          type: int
+        machine_slice:
+          description: The cgroup that all guests are in.
+          returned: success
+          type: dict
+          contains:
+            exists:
+              description: Whether it is there.
+              returned: success
+              type: bool
+            max_bytes:
+              description: Its C(memory.max), null for no limit.
+              returned: success
+              type: int
+            high_bytes:
+              description: Its C(memory.high), null for no limit.
+              returned: success
+              type: int
+        swap:
+          description: The swap areas in use.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The device or file.
+              returned: success
+              type: str
+            kind:
+              description: V(zram), V(dm-crypt), V(partition) or V(file).
+              returned: success
+              type: str
+            kib:
+              description: Its size in KiB.
+              returned: success
+              type: int
+            protected:
+              description: Whether nobody can read from a disk what is written there, null where it cannot be told.
+              returned: success
+              type: bool
     # section: kernel
     # section: cpu
     # section: iommu
