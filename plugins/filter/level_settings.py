@@ -9,7 +9,7 @@ import typing as t
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._levels import Control, LevelError, choose
-from ansible_collections.hypervisor.hardening.plugins.plugin_utils._survey import mapping, words
+from ansible_collections.hypervisor.hardening.plugins.plugin_utils._survey import mapping
 
 DOCUMENTATION = r"""
 name: level_settings
@@ -18,8 +18,8 @@ version_added: 0.1.0
 author: hypervisor.hardening contributors
 description:
   - Merges the controls of a level, and of all levels below it, with the operator's own settings, which win.
-  - Keys that another manager owns are left alone and reported. So are, on a kernel without AppArmor and SELinux,
-    C(security_driver) and C(security_require_confined).
+  - On a kernel without AppArmor and SELinux C(security_driver) and C(security_require_confined) are left alone and
+    reported.
 positional: level
 options:
   _input:
@@ -37,11 +37,6 @@ options:
     description: The operator's settings, key to value. They win over those of the controls.
     type: dict
     default: {}
-  managed_elsewhere:
-    description: Keys that another manager owns.
-    type: list
-    elements: str
-    default: []
   secret:
     description: The operator's passwords, key to value. They win over what the controls do with those keys.
     type: dict
@@ -92,7 +87,6 @@ def level_settings(
     controls: list[dict[str, t.Any]],
     level: str,
     own: dict[str, t.Any] | str | None = None,
-    managed_elsewhere: list[str] | str | None = None,
     mac: bool | None = None,
     secret: dict[str, t.Any] | str | None = None,
     extend: dict[str, t.Any] | str | None = None,
@@ -102,7 +96,6 @@ def level_settings(
             [Control(**control) for control in controls],
             level,
             mapping("own", own),
-            words(managed_elsewhere),
             mac,
             secret=mapping("secret", secret),
             extend=mapping("extend", extend),

@@ -124,16 +124,27 @@ def extended(key: str, more: t.Any, default: Document | None) -> list[str]:
     return [*first, *(item for item in dict.fromkeys(items) if item not in first)]
 
 
+def exists(key: str, keys: Keys) -> bool:
+    """Whether the installed libvirt, or any release from 7.0 to 12.8, has had such a key."""
+    from ._confkeys_fallback import TYPES
+
+    return key in keys.types or key in _NO_LONGER_READ or any(key in names.split() for names in TYPES.values())
+
+
 def unknown(key: str, keys: Keys) -> str:
     """Why a key cannot be set: libvirt would skip it without a word. With the nearest known ones."""
-    import difflib
-
     if key in _NO_LONGER_READ:
         return f"{key}: no libvirt since 7.0 reads this key, so it has no effect. null removes the line."
     who = "the installed libvirt" if keys.source == "lens" else "any libvirt this collection knows"
+    return f"{key} is no key of qemu.conf to {who}, which would ignore it without a message.{nearest(key, keys)}"
+
+
+def nearest(key: str, keys: Keys) -> str:
+    """The known keys that a misspelt one may have meant, as a question; "" where none is near."""
+    import difflib
+
     near = difflib.get_close_matches(key, keys.types, n=3, cutoff=0.7)
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    return f"{key} is no key of qemu.conf to {who}, which would ignore it without a message.{hint}"
+    return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
 def convert(key: str, kind: str, value: t.Any, *, secret: bool = False) -> Plain:

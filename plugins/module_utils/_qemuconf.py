@@ -8,7 +8,7 @@ from __future__ import annotations
 import stat
 import time
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from . import _confkeys, _confrules, _libvirtd
 from ._confkeys import ConfError, Keys
@@ -35,12 +35,13 @@ class Wanted:
     backup: bool = False
     unsafe_writes: bool = False
     optional: t.Sequence[str] = ()
+    managed_elsewhere: t.Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class State:
     """What the host shows. ``data`` None: no file; ``judge``: the libvirt that can be asked, None for none;
-    ``loading`` None: not the file that the daemon reads."""
+    ``loading`` None: not the file that the daemon reads; ``without_virsh``: its daemon is here, but virsh is not."""
 
     data: bytes | None
     keys: Keys
@@ -50,6 +51,7 @@ class State:
     loading: _libvirtd.Loading | None
     now: float
     exposed: bool
+    without_virsh: bool
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class Plan:
     backup_file: str | None
     unsafe_writes: bool
     left_out: tuple[str, ...]
+    left_alone: tuple[str, ...]
 
 
 def observe(host: Host, wanted: Wanted) -> State:
@@ -106,6 +109,7 @@ def observe(host: Host, wanted: Wanted) -> State:
         loading=loading,
         now=time.time(),
         exposed=_exposed(host, wanted.path),
+        without_virsh=loading is not None and loading.layout.kind != "none" and not host.has_command("virsh"),
     )
 
 
@@ -114,6 +118,8 @@ def plan(state: State, wanted: Wanted) -> Plan:
 
     :raises ConfError: every objection to the options, each with its key.
     """
+    given_elsewhere = _given(wanted) & set(wanted.managed_elsewhere)
+    wanted = _without(wanted, given_elsewhere)
     values = _values(state, wanted)
     before = _document(wanted.path, state.data)
     document = _document(wanted.path, state.data)
@@ -123,6 +129,12 @@ def plan(state: State, wanted: Wanted) -> Plan:
     if objections:
         raise ConfError(_list(objections))
     changes = _changes(before, document, values)
+    if changes and wanted.libvirt_check and state.without_virsh:
+        raise ConfError(
+            "virsh is not installed: without it libvirt cannot judge the new file, and no restart over it can be "
+            "proven. Nothing was changed. Install libvirt-clients (libvirt-client), or go by the rules of this module "
+            "alone with libvirt_check: false."
+        )
     after = document.render() if changes else state.data or b""
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(state.now)) + f".{int(state.now % 1 * 1000):03d}"
     return Plan(
@@ -144,6 +156,7 @@ def plan(state: State, wanted: Wanted) -> Plan:
         backup_file=f"{wanted.path}.{stamp}~" if wanted.backup and changes and state.data is not None else None,
         unsafe_writes=wanted.unsafe_writes,
         left_out=_left_out(state.keys, wanted),
+        left_alone=tuple(sorted(given_elsewhere)),
     )
 
 
@@ -198,6 +211,7 @@ def result(state: State, plan: Plan) -> dict[str, t.Any]:
         "guests_pending": list(loading.guests_pending) if loading else [],
         "backup_file": plan.backup_file if made else None,
         "left_out": list(plan.left_out),
+        "left_alone": list(plan.left_alone),
     }
 
 
@@ -229,10 +243,31 @@ def _document(path: str, data: bytes | None) -> Document:
         ) from None
 
 
+def _given(wanted: Wanted) -> set[str]:
+    return {*wanted.settings, *wanted.extend, *wanted.secret_settings}
+
+
+def _without(wanted: Wanted, theirs: t.Collection[str]) -> Wanted:
+    def ours(values: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+        return {key: value for key, value in values.items() if key not in theirs}
+
+    return replace(
+        wanted,
+        settings=ours(wanted.settings),
+        extend=ours(wanted.extend),
+        secret_settings=ours(wanted.secret_settings),
+    )
+
+
 def _values(state: State, wanted: Wanted) -> dict[str, t.Any]:
     """Key to the value that libvirt is to read, None for a key that is to go; all objections to them at once."""
     values: dict[str, t.Any] = {}
-    objections: list[str] = []
+    objections = [
+        f"managed_elsewhere: {key} is no key of qemu.conf to any libvirt, so the key that was meant would not be left "
+        f"alone.{_confkeys.nearest(key, state.keys)}"
+        for key in wanted.managed_elsewhere
+        if not _confkeys.exists(key, state.keys)
+    ]
     left_out = _left_out(state.keys, wanted)
     for source, mapping in (("settings", wanted.settings), ("secret_settings", wanted.secret_settings)):
         for key, value in mapping.items():

@@ -56,6 +56,15 @@ options:
     type: list
     elements: str
     default: []
+  managed_elsewhere:
+    description:
+      - Keys that something else owns, such as OpenStack, oVirt or CloudStack. Wherever they are given in this module
+        they are left alone, and told in RV(left_alone).
+      - A key that no libvirt knows is refused with the nearest known ones, because the key that was meant would then
+        not be left alone.
+    type: list
+    elements: str
+    default: []
   path:
     description:
       - The file to edit. It is created, for root only, if it does not exist.
@@ -66,7 +75,8 @@ options:
   libvirt_check:
     description:
       - Whether the installed libvirt judges the new file before it takes the old one's place.
-      - Where libvirt or C(virsh) is not installed the rules of this module decide alone, with a warning.
+      - Where libvirt is not installed the rules of this module decide alone, with a warning. Where its daemon is and
+        C(virsh) is not, a change is refused, because M(hypervisor.hardening.daemon_restart) could not prove it either.
     type: bool
     default: true
   backup:
@@ -197,6 +207,12 @@ left_out:
   type: list
   elements: str
   sample: [sched_core]
+left_alone:
+  description: The keys of O(managed_elsewhere) that were given and left as they are.
+  returned: success
+  type: list
+  elements: str
+  sample: [user, group]
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -222,6 +238,7 @@ def main() -> None:
             "extend": {"type": "dict", "default": {}},
             "secret_settings": {"type": "dict", "default": {}, "no_log": True},
             "optional": {"type": "list", "elements": "str", "default": []},
+            "managed_elsewhere": {"type": "list", "elements": "str", "default": []},
             "path": {"type": "path", "default": "/etc/libvirt/qemu.conf"},
             "libvirt_check": {"type": "bool", "default": True},
             "backup": {"type": "bool", "default": False},

@@ -42,7 +42,6 @@ def choose(
     controls: t.Iterable[Control],
     level: str,
     own: dict[str, t.Any],
-    managed_elsewhere: t.Collection[str],
     mac: bool | None,
     *,
     secret: t.Mapping[str, t.Any] | None = None,
@@ -51,7 +50,6 @@ def choose(
     """Merge the controls of a level, and of all levels below it, with the operator's own settings, which win.
 
     :param own: the operator's settings, key to value.
-    :param managed_elsewhere: keys that another manager owns (OpenStack, oVirt, CloudStack): left alone and reported.
     :param mac: whether the host's kernel has AppArmor or SELinux; None where that was not asked. Without one,
         ``security_driver`` and ``security_require_confined`` are left alone: the first cannot name a driver, and the
         second would keep every guest from starting.
@@ -77,9 +75,7 @@ def choose(
         (extend, choice.extend),
     ):
         for key, value in sorted(source.items()):
-            if key in managed_elsewhere:
-                choice.left_alone.append({"key": key, "reason": "managed elsewhere"})
-            elif key in MAC_KEYS and mac is False:
+            if key in MAC_KEYS and mac is False:
                 choice.left_alone.append({"key": key, "reason": "the kernel has neither AppArmor nor SELinux"})
             else:
                 chosen[key] = value

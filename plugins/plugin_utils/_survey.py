@@ -5,14 +5,26 @@
 
 from __future__ import annotations
 
+import json
 import typing as t
 
 from ansible.module_utils.common.validation import check_type_dict
 
 
 def words(value: str | t.Iterable[str] | None) -> list[str]:
-    """A list of words, or a string of them between commas, blanks or line ends; None is no word."""
-    return value.replace(",", " ").split() if isinstance(value, str) else list(value or ())
+    """A list, or a string that holds one as JSON or as words between commas, blanks or line ends.
+
+    None and an empty string are an empty list.
+    """
+    if not isinstance(value, str):
+        return list(value or ())
+    try:
+        parsed = json.loads(value)
+    except ValueError:
+        parsed = None
+    if isinstance(parsed, list) and all(isinstance(item, str) for item in parsed):
+        return parsed
+    return value.replace(",", " ").split()
 
 
 def mapping(name: str, value: str | t.Mapping[str, t.Any] | None) -> dict[str, t.Any]:

@@ -192,6 +192,38 @@ def test_a_switch_that_is_no_boolean_is_refused_before_anything_changes(trixie: 
     assert trixie.get(CONF) == before
 
 
+def test_keys_managed_elsewhere_are_left_alone_and_a_misspelt_one_is_refused(trixie: rig.Host) -> None:
+    before = trixie.get(CONF)
+    variables = {"hypervisor_level": "strict", "hypervisor_managed_elsewhere": "stdio_handler, max_cor"}
+    run = playbooks.play("harden", trixie.inventory, "--tags", "qemu", variables=variables)
+    assert "max_cor is no key" in run.failed[0].result["msg"]
+    assert "Did you mean max_core" in run.failed[0].result["msg"]
+    assert trixie.get(CONF) == before
+    variables["hypervisor_managed_elsewhere"] = "stdio_handler, max_core"
+    run = playbooks.play("harden", trixie.inventory, "--tags", "qemu", variables=variables)
+    assert run.rc == 0, run.text
+    lines = trixie.get(CONF).decode().splitlines()
+    assert "dump_guest_core = 0" in lines
+    assert not [line for line in lines if line.startswith(("stdio_handler", "max_core"))]
+    told = next(task.result["msg"] for task in run.tasks if task.name == "Tell which keys were left alone")
+    assert told == ["max_core: managed elsewhere", "stdio_handler: managed elsewhere"]
+
+
+def test_started_at_a_later_task(trixie: rig.Host) -> None:
+    before = trixie.get(CONF)
+    late = "'--start-at-task=Write qemu.conf'"
+    run = playbooks.play("harden", trixie.inventory, late)
+    assert "Run the playbook from its first task" in run.failed[0].result["msg"]
+    assert trixie.get(CONF) == before
+    play = [{"hosts": "hypervisors", "gather_facts": False, "roles": ["hypervisor.hardening.hypervisor_qemu"]}]
+    run = playbooks.play(play, trixie.inventory, late)
+    assert run.rc == 0, run.text
+    assert trixie.get(CONF) != before
+    restart = "'--start-at-task=Restart libvirt over the new configuration'"
+    run = playbooks.play(play, trixie.inventory, restart)
+    assert (run.rc, len(run.results("daemon_restart"))) == (0, 1), run.text
+
+
 def test_tags_run_their_topic_alone(trixie: rig.Host) -> None:
     before = trixie.get(CONF)
     run = playbooks.play("harden", trixie.inventory, "--tags", "mounts", variables=SWITCHES)

@@ -425,11 +425,22 @@ def test_the_check_is_quick(shared: rig.Host, conf: bytes) -> None:
 # --- hosts that are not as usual ---
 
 
-def test_without_virsh_the_rules_decide_and_say_so(host: rig.Host) -> None:
+def test_without_virsh_nothing_is_written_that_no_restart_could_prove(host: rig.Host) -> None:
+    before = host.get(CONF)
     host.run(["mv", "/usr/bin/virsh", "/usr/bin/virsh.away"])
+    answer = call(host, settings={"namespaces": ["mount"]})
+    assert (answer["failed"], answer["changed"]) == (True, False)
+    assert "Install libvirt-clients" in answer["msg"]
+    assert host.get(CONF) == before
+    answer = call(host, settings={"namespaces": ["mount"]}, libvirt_check=False)
+    assert (answer["changed"], answer["checked_by"]) == (True, "rules only")
+
+
+def test_without_libvirts_driver_the_rules_decide_and_say_so(host: rig.Host) -> None:
+    host.run(["sh", "-c", "rm /usr/lib/*-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so"])
     answer = call(host, settings={"migration_address": "localhost"}, check_mode=True)
     assert answer["checked_by"] == "rules only"
-    assert "needs virsh" in str(answer["warnings"])
+    assert "QEMU driver, which this host does not have" in str(answer["warnings"])
     host.run(["sh", "-c", "rm -r /usr/share/augeas/lenses"])
     answer = call(host, settings={"namespaces": ["mount"]})
     assert (answer["changed"], answer["keys_from"]) == (True, "fallback")

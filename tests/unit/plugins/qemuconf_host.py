@@ -8,7 +8,6 @@ The lens here is a miniature in the manner of libvirt's; the real ones are read 
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from ansible_collections.hypervisor.hardening.plugins.module_utils._confkeys import LENS, SAMPLE
@@ -102,10 +101,12 @@ def put(root: Path, path: str, text: str) -> None:
 def daemon(root: Path, *, ticks: int, pid: int = 77) -> None:
     """A running libvirtd, as /run and /proc show it."""
     put(root, "/usr/sbin/libvirtd", "")
+    virsh(root)
     put(root, "/run/libvirtd.pid", f"{pid}\n")
     put(root, f"/proc/{pid}/stat", f"{pid} (libvirtd) S 1 " + " ".join(["0"] * 17) + f" {ticks} 0\n")
 
 
-def messages(text: str) -> list[str]:
-    """The single objections of an error."""
-    return re.split(r"\n", text)
+def virsh(root: Path) -> None:
+    """libvirt's client, which nothing here runs: there is no driver for it to ask."""
+    put(root, "/usr/bin/virsh", "")
+    (root / "usr/bin/virsh").chmod(0o755)

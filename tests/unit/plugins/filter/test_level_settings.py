@@ -53,14 +53,6 @@ def test_takes_the_strings_of_a_survey_that_the_argument_spec_takes(
     assert chosen["settings"] == chosen["secret_settings"] == chosen["extend"] == settings
 
 
-@pytest.mark.parametrize("answer", ["swtpm_user, group", "swtpm_user\ngroup\n", ["swtpm_user", "group"]])
-def test_keys_managed_elsewhere_as_a_string_are_whole_words(answer: t.Any) -> None:
-    own = {"user": "a", "group": "b", "swtpm_user": "c"}
-    chosen = level_settings([], "baseline", own=own, managed_elsewhere=answer)
-    assert chosen["settings"] == {"user": "a"}
-    assert [entry["key"] for entry in chosen["left_alone"]] == ["group", "swtpm_user"]
-
-
 def test_what_is_no_dictionary_is_refused_without_its_value() -> None:
     with pytest.raises(AnsibleFilterError, match="secret is no dictionary") as refused:
         level_settings([], "baseline", secret="{hunter2")

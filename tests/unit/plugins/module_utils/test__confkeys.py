@@ -211,3 +211,18 @@ def test_without_a_usable_sample_nothing_is_extended(tmp_path: Path, text: str |
 def test_what_is_added_is_a_list_of_strings(tmp_path: Path, more: t.Any) -> None:
     with pytest.raises(ConfError, match=r"cgroup_device_acl: .* a list of strings there"):
         _confkeys.extended("cgroup_device_acl", more, _confkeys.sample(make(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("key", "exists"),
+    [
+        ("future_key", True),  # the lens has it, the table does not
+        ("sched_core", True),  # a later libvirt has it
+        ("clear_emulator_capabilities", True),  # an earlier one had it
+        ("sched_cor", False),
+        ("gone_for_good", False),
+        ("", False),
+    ],
+)
+def test_a_key_exists_where_any_libvirt_has_it(tmp_path: Path, key: str, exists: bool) -> None:
+    assert _confkeys.exists(key, _confkeys.known(make(tmp_path))) is exists

@@ -88,6 +88,39 @@ def test_null_removes_an_optional_key_too(tmp_path: Path) -> None:
     assert (plan.after, plan.left_out) == (b"max_files = 5\n", ())
 
 
+def test_keys_managed_elsewhere_are_left_alone_wherever_they_are_given(tmp_path: Path) -> None:
+    want = wanted(
+        {"user": "libvirt-qemu", "max_files": 5},
+        extend={"cgroup_device_acl": ["/dev/vfio/1"]},
+        secret={"vnc_password": PASSWORD},
+        managed_elsewhere=["vnc_password", "user", "cgroup_device_acl", "group"],
+    )
+    plan = planned(make(tmp_path), want)
+    assert [change.key for change in plan.changes] == ["max_files"]
+    assert plan.left_alone == ("cgroup_device_acl", "user", "vnc_password"), "nobody gave group"
+
+
+def test_a_key_managed_elsewhere_is_not_judged(tmp_path: Path) -> None:
+    want = wanted({"user": 0, "group": "nosuch"}, managed_elsewhere=["user", "group"])
+    assert planned(make(tmp_path), want).changes == ()
+
+
+def test_a_misspelt_key_managed_elsewhere_is_refused_with_the_nearest_one(tmp_path: Path) -> None:
+    said = refused(make(tmp_path), wanted({"usr": 1}, managed_elsewhere=["vnc_lsten", "user", "zzz"]))
+    assert len(said) == 3
+    assert said[0].startswith("managed_elsewhere: vnc_lsten is no key")
+    assert "Did you mean vnc_listen" in said[0]
+    assert said[1].startswith("managed_elsewhere: zzz is no key")
+    assert said[1].endswith("left alone.")
+    assert said[2].startswith("usr is no key")
+
+
+def test_a_key_managed_elsewhere_may_be_one_that_only_another_libvirt_knows(tmp_path: Path) -> None:
+    want = wanted({"sched_core": "full"}, managed_elsewhere=["sched_core"], optional=["sched_core"])
+    plan = planned(make(tmp_path), want)
+    assert (plan.changes, plan.left_out, plan.left_alone) == ((), (), ("sched_core",))
+
+
 def test_a_list_is_extended(tmp_path: Path) -> None:
     plan = planned(make(tmp_path), wanted(extend={"cgroup_device_acl": ["/dev/vfio/1"]}))
     assert plan.changes[0].after == ["/dev/null", "/dev/full", "/dev/fuse", "/dev/vfio/1"]
@@ -181,6 +214,36 @@ class TestWarnings:
         host = make(tmp_path)
         assert "virsh" in planned(host, wanted({"user": None})).warnings[0]
         assert "libvirt_check" in planned(host, wanted({"user": None}, libvirt_check=False)).warnings[0]
+
+
+class TestWithoutVirsh:
+    """Neither could libvirt judge the file, nor a restart over it be proven."""
+
+    @pytest.fixture
+    def host(self, tmp_path: Path) -> Host:
+        host = make(tmp_path)
+        daemon(tmp_path, ticks=10**10)
+        (tmp_path / "usr/bin/virsh").unlink()
+        return host
+
+    def test_a_change_is_refused_with_the_package(self, host: Host) -> None:
+        (said,) = refused(host, wanted({"user": None}))
+        assert said.startswith("virsh is not installed")
+        assert "Install libvirt-clients" in said
+
+    def test_what_is_so_already_is_not(self, host: Host) -> None:
+        assert planned(host, wanted({"user": "root"})).changes == ()
+
+    def test_nor_is_what_is_to_go_by_the_rules_alone(self, host: Host) -> None:
+        assert planned(host, wanted({"user": None}, libvirt_check=False)).changes
+
+    def test_nor_is_a_file_that_no_daemon_reads(self, host: Host) -> None:
+        assert planned(host, wanted({"user": "root"}, path="/srv/qemu.conf")).changes
+
+    def test_nor_is_a_host_without_a_daemon(self, tmp_path: Path) -> None:
+        plan = planned(make(tmp_path), wanted({"user": None}))
+        assert plan.changes
+        assert "virsh" in plan.warnings[0]
 
 
 class TestSecrets:

@@ -21,7 +21,7 @@ from ansible_collections.hypervisor.hardening.tests.unit.plugins.qemuconf_host i
 PASSWORD = "tr0ub4dor"
 KEYS = {
     *("changed", "changes", "keys_from", "checked_by", "restart_required", "restart_units", "guests_pending"),
-    *("backup_file", "left_out", "diff", "invocation"),
+    *("backup_file", "left_out", "left_alone", "diff", "invocation"),
 }
 
 
@@ -96,6 +96,15 @@ def test_a_refusal_changes_nothing_and_names_every_key(run: Run) -> None:
     assert "security_default_confined" in answer["msg"]
     assert not answer["changed"]
     assert run.conf.read_bytes() == CONF
+
+
+def test_keys_managed_elsewhere_are_told(run: Run) -> None:
+    answer = run(settings={"user": None, "max_files": 5}, managed_elsewhere="user,group")
+    assert (answer["changed"], answer["left_alone"]) == (True, ["user"])
+    assert b'user = "root"' in run.conf.read_bytes()
+    answer = run(settings={"user": None}, managed_elsewhere=["usr"])
+    assert (answer["failed"], answer["changed"]) == (True, False)
+    assert "Did you mean user?" in answer["msg"]
 
 
 def test_a_password_is_nowhere_but_in_the_file(run: Run) -> None:

@@ -19,7 +19,7 @@ CONTROLS = (
 
 
 def choice(level: str = "hardened", own: dict[str, t.Any] | None = None, **options: t.Any) -> Choice:
-    arguments = {"managed_elsewhere": (), "mac": None, **options}
+    arguments = {"mac": None, **options}
     return choose(CONTROLS, level, own or {}, **arguments)
 
 
@@ -37,18 +37,18 @@ def test_a_level_includes_those_below(level: str, keys: set[str]) -> None:
 
 @pytest.mark.parametrize("word", [True, "true", "True", " yes ", "1", 1, "on"])
 def test_switch_on(word: t.Any) -> None:
-    assert choose([Control("x", "baseline", {"a": 1}, switch=word)], "baseline", {}, (), None).settings == {"a": 1}
+    assert choose([Control("x", "baseline", {"a": 1}, switch=word)], "baseline", {}, None).settings == {"a": 1}
 
 
 @pytest.mark.parametrize("word", [False, "false", "False", "no", "0", 0, "", None, "off"])
 def test_switch_off(word: t.Any) -> None:
-    assert choose([Control("x", "baseline", {"a": 1}, switch=word)], "baseline", {}, (), None).settings == {}
+    assert choose([Control("x", "baseline", {"a": 1}, switch=word)], "baseline", {}, None).settings == {}
 
 
 @pytest.mark.parametrize("word", ["maybe", 2, [True]])
 def test_a_switch_that_is_neither_is_refused(word: t.Any) -> None:
     with pytest.raises(LevelError, match="The switch of x is"):
-        choose([Control("x", "baseline", {}, switch=word)], "baseline", {}, (), None)
+        choose([Control("x", "baseline", {}, switch=word)], "baseline", {}, None)
 
 
 def test_unknown_level_is_refused() -> None:
@@ -68,23 +68,6 @@ def test_passwords_of_a_control_are_secret_settings() -> None:
 
 def test_an_own_password_stays_in_settings_where_the_module_refuses_it() -> None:
     assert choice(own={"vnc_password": "x"}).settings["vnc_password"] == "x"
-
-
-def test_keys_managed_elsewhere_are_left_alone_and_told() -> None:
-    chosen = choice(own={"max_files": 5}, managed_elsewhere=["dump_guest_core", "max_files"])
-    assert chosen.settings.keys() == {"security_require_confined"}
-    assert [entry["key"] for entry in chosen.left_alone] == ["dump_guest_core", "max_files"]
-    assert "dump_guest_core" not in chosen.optional
-
-
-def test_passwords_and_extensions_of_keys_managed_elsewhere_are_left_alone_too() -> None:
-    chosen = choice(
-        managed_elsewhere=["vnc_password", "cgroup_device_acl"],
-        secret={"vnc_password": "x", "spice_password": "y"},
-        extend={"cgroup_device_acl": ["/dev/vfio/vfio"]},
-    )
-    assert (chosen.secret_settings, chosen.extend) == ({"spice_password": "y"}, {})
-    assert [entry["key"] for entry in chosen.left_alone] == ["cgroup_device_acl", "vnc_password"]
 
 
 def test_an_own_password_wins_and_must_be_known_to_libvirt() -> None:
