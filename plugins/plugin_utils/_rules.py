@@ -130,13 +130,11 @@ class Rule:
         return remediation["mode"] != "advise" and remediation["activation"] in ("none", "daemon_restart")
 
 
-def load(directories: Iterable[Path], sections: Mapping[str, Shape], disabled: Iterable[str] = ()) -> list[Rule]:
+def load(directories: Iterable[Path], sections: Mapping[str, Shape]) -> list[Rule]:
     """Read all rules, in the order of directories, file names and entries.
 
     :param sections: the documented facts (see :func:`_factpaths.documented`).
-    :param disabled: ids of rules to leave out.
-    :raises RuleError: each unreadable file, malformed rule, unknown fact path, duplicate id or code, and each disabled
-        id that is unknown.
+    :raises RuleError: each unreadable file, malformed rule, unknown fact path and duplicate id or code.
     :raises MissingLibrary: without the package ``jmespath``.
     """
     errors: list[str] = []
@@ -155,11 +153,9 @@ def load(directories: Iterable[Path], sections: Mapping[str, Shape], disabled: I
                 if value in places:
                     errors.append(f"{path}: {name}: {key}: {value} is already that of a rule in {places[value]}")
                 places.setdefault(value, str(path))
-    disabled = list(disabled)
-    errors += [f"disabled: there is no rule {one}" for one in disabled if one not in {rule.id for rule in rules}]
     if errors:
         raise RuleError(errors)
-    return [rule for rule in rules if rule.id not in disabled]
+    return rules
 
 
 def with_params(rules: Iterable[Rule], params: Mapping[str, t.Any]) -> list[Rule]:
