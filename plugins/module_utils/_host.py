@@ -171,6 +171,12 @@ class Host:
         finally:
             os.close(fd)
 
+    def clock_synchronized(self) -> bool:
+        """Whether the kernel's clock follows a time source (adjtimex(2))."""
+        from ._syscalls import clock_is_synchronized
+
+        return clock_is_synchronized()
+
     def block_size(self, path: str) -> int:
         """f_bsize of statfs(2) in bytes: on hugetlbfs the size of its pages (fs/hugetlbfs/inode.c)."""
         return os.statvfs(self.path(path)).f_bsize

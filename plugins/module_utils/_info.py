@@ -8,7 +8,25 @@ from __future__ import annotations
 import traceback
 import typing as t
 
-from . import _info_guests, _info_host, _info_hugepages, _info_mac, _info_memfd, _info_memory, _info_mounts, _info_taps
+from . import (
+    _info_capabilities,
+    _info_configuration,
+    _info_daemons,
+    _info_guests,
+    _info_host,
+    _info_hugepages,
+    _info_libvirt,
+    _info_listeners,
+    _info_logging,
+    _info_mac,
+    _info_memfd,
+    _info_memory,
+    _info_mounts,
+    _info_secrets,
+    _info_sockets,
+    _info_taps,
+    _info_tls,
+)
 from ._host import HardeningError, Host
 from ._infocontext import Context
 
@@ -16,6 +34,15 @@ Section = t.Callable[[Context], t.Any]
 
 SECTIONS: dict[str, Section] = {
     "host": _info_host.facts,
+    "libvirt": _info_libvirt.facts,
+    "daemons": _info_daemons.facts,
+    "sockets": _info_sockets.facts,
+    "listeners": _info_listeners.facts,
+    "configuration": _info_configuration.facts,
+    "capabilities": _info_capabilities.facts,
+    "logging": _info_logging.facts,
+    "tls": _info_tls.facts,
+    "secrets": _info_secrets.facts,
     "guests": _info_guests.facts,
     "mac": _info_mac.facts,
     "mounts": _info_mounts.facts,

@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from . import _confinement, _libvirtd
+from . import _conffile, _confinement, _libvirtcheck, _libvirtd, _packages, _proc
+from ._daemonunits import Units
 from ._host import Host
+from ._journal import Journal
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,7 @@ class Context:
 
     host: Host
     connect: bool = False
+    _files: dict[str, _conffile.ConfFile] = field(default_factory=dict)
 
     @functools.cached_property
     def layout(self) -> _libvirtd.Layout:
@@ -32,3 +36,54 @@ class Context:
         :raises HardeningError: this process may not look at others, or lxml is missing and needed.
         """
         return _confinement.gather(self.host)
+
+    @functools.cached_property
+    def units(self) -> Units:
+        """systemd's units."""
+        return Units(self.host)
+
+    @functools.cached_property
+    def loading(self) -> _libvirtd.Loading:
+        """What of qemu.conf is in force."""
+        found = self.configuration("qemu.conf")
+        if found.document is not None:
+            digest = _libvirtd.meaning_digest(found.document)
+        else:  # broken: no daemon can have loaded this
+            digest = hashlib.sha256(found.error.encode()).hexdigest()
+        journal = Journal(self.host, by="hypervisor_info")
+        return _libvirtd.loading(self.host, self.layout, journal, _libvirtd.QEMU_CONF, digest)
+
+    @functools.cached_property
+    def processes(self) -> dict[str, _proc.Process]:
+        """The running daemons of libvirt by name, found by the file that each locks while it runs."""
+        from ._daemonunits import DAEMONS
+
+        found = {name: _libvirtd.running(self.host, name) for name in DAEMONS}
+        return {name: process for name, process in found.items() if process}
+
+    @functools.cached_property
+    def library(self) -> bytes:
+        """The bytes of libvirt's client library, empty where there is none: what it was built with shows in them."""
+        path = _libvirtcheck.library(self.host)
+        return self.host.read(path) if path else b""
+
+    @functools.cached_property
+    def packages(self) -> _packages.Installed:
+        """The installed packages of virtualization."""
+        return _packages.installed(self.host)
+
+    def configuration(self, name: str) -> _conffile.ConfFile:
+        """A file of /etc/libvirt."""
+        if name not in self._files:
+            self._files[name] = _conffile.read(self.host, name)
+        return self._files[name]
+
+    def newer_than_daemon(self, name: str, daemon: str) -> bool | None:
+        """Whether a file was changed after the daemon that reads it started; None where no such daemon runs."""
+        if name == "qemu.conf" and daemon == self.layout.daemon and self.layout.active:
+            return self.loading.restart_required
+        process = self.processes.get(daemon)
+        changed = self.configuration(name).changed
+        if process is None:
+            return None
+        return changed is not None and changed >= process.start_time

@@ -40,7 +40,7 @@ _RUN = "/run/libvirt"
 _ROOT = f"{_RUN}/hypervisor-hardening"
 _CANDIDATE = f"{_ROOT}/etc/qemu.conf"
 _DRIVER = "libvirt/connection-driver/libvirt_driver_qemu.so"
-_SONAME_RE = re.compile(r"libvirt\.so\.0\.([0-9]+)\.([0-9]+)$")
+_SONAME_RE = re.compile(r"\blibvirt\.so\.0\.([0-9]+)\.([0-9]+)$")
 _NOTHING_SAID = "failed to connect to the hypervisor"
 
 
@@ -49,20 +49,29 @@ class CheckError(HardeningError):
 
 
 def version(host: Host) -> str | None:
-    """The version of the installed libvirt if it can be asked (virsh and the QEMU driver are there), else None.
+    """The version of the installed libvirt if it can be asked (virsh and the QEMU driver are there), else None."""
+    path = library(host) if host.has_command("virsh") else ""
+    return library_version(path) if path and host.exists(f"{os.path.dirname(path)}/{_DRIVER}") else None
 
-    libvirt's meson.build: version X.Y.Z is libvirt.so.0.(1000 X + Y).Z.
-    """
-    if not host.has_command("virsh"):
-        return None
-    for directory in _library_directories(host):
-        if host.exists(f"{directory}/{_DRIVER}"):
-            for name in host.list(directory):
-                found = _SONAME_RE.fullmatch(name)
-                if found:
-                    major, minor = divmod(int(found[1]), 1000)
-                    return f"{major}.{minor}.{found[2]}"
-    return None
+
+def library(host: Host) -> str:
+    """The file of libvirt's client library, beside the QEMU driver's where there is more than one; "" for none."""
+    found = [
+        f"{directory}/{name}"
+        for directory in _library_directories(host)
+        for name in host.list(directory)
+        if _SONAME_RE.search(name)
+    ]
+    return max(found, key=lambda path: host.exists(f"{os.path.dirname(path)}/{_DRIVER}"), default="")
+
+
+def library_version(path: str) -> str:
+    """The version that a library's file name tells (libvirt's meson.build: X.Y.Z is libvirt.so.0.(1000 X + Y).Z)."""
+    found = _SONAME_RE.search(path)
+    if not found:
+        return ""
+    major, minor = divmod(int(found[1]), 1000)
+    return f"{major}.{minor}.{found[2]}"
 
 
 def check(host: Host, path: str, candidate: bytes) -> None:

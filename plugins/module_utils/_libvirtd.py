@@ -153,6 +153,15 @@ def layout(host: Host) -> Layout:
     return max(present, key=lambda entry: (entry.active, entry.listening and entry.enabled, entry.enabled))
 
 
+def running(host: Host, daemon: str) -> _proc.Process | None:
+    """The process of one of libvirt's daemons, by the file that it locks while it runs (virPidFileConstructPath)."""
+    text = host.text_optional(f"/run/{daemon}.pid") or ""
+    if not text.strip().isdigit():
+        return None
+    process = _proc.process(host, int(text))
+    return process if process and process.alive and process.comm == daemon else None
+
+
 def guests(host: Host) -> tuple[Guest, ...]:
     """The running guests, by name. libvirt keeps NAME.xml and a pid file (qemu_process.c, qemuProcessLaunch)."""
     files = set(host.list(RUN_DIRECTORY))
@@ -261,7 +270,7 @@ def meaning_digest(document: Document) -> str:
 
 
 def _layout(host: Host, daemon: _Daemon, unix: str, boot: str) -> Layout:
-    process = _running(host, daemon)
+    process = running(host, daemon.name)
     return Layout(
         kind=daemon.kind,
         daemon=daemon.name,
@@ -269,7 +278,7 @@ def _layout(host: Host, daemon: _Daemon, unix: str, boot: str) -> Layout:
         restart_units=(daemon.service,),
         uri=daemon.uri,
         enabled=_enabled(host, daemon),
-        listening=_listening(unix, daemon.socket),
+        listening=listening(unix, daemon.socket),
         pid=process.pid if process else None,
         started=process.start_time if process else None,
         ticks=process.ticks if process else None,
@@ -278,16 +287,11 @@ def _layout(host: Host, daemon: _Daemon, unix: str, boot: str) -> Layout:
     )
 
 
-def _running(host: Host, daemon: _Daemon) -> _proc.Process | None:
-    """The daemon's process, by the file that it locks while it runs (virPidFileConstructPath)."""
-    text = host.text_optional(f"/run/{daemon.name}.pid") or ""
-    if not text.strip().isdigit():
-        return None
-    process = _proc.process(host, int(text))
-    return process if process and process.alive and process.comm == daemon.name else None
+def listening(unix: str, socket: str) -> bool:
+    """Whether somebody listens at a UNIX socket.
 
-
-def _listening(unix: str, socket: str) -> bool:
+    :param unix: the text of /proc/net/unix.
+    """
     # proc_net(5), unix: Num RefCount Protocol Flags Type St Inode Path
     fields = (line.split() for line in unix.splitlines() if line.endswith(f" {socket}"))
     return any(int(field[3], 16) & _SO_ACCEPTCON for field in fields)

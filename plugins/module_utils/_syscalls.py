@@ -82,6 +82,17 @@ def bpf_cgroup_programs(fd: int, attach_type: int) -> list[int]:
     return list(ids[:count])
 
 
+def clock_is_synchronized() -> bool:
+    """Whether the kernel counts its clock as synchronized: adjtimex(2), which changes nothing with modes 0."""
+    # struct timex of linux/timex.h: modes, then four longs, then status; TIME_ERROR is 5, STA_UNSYNC 0x40.
+    buffer = ctypes.create_string_buffer(512)
+    state = _libc.adjtimex(buffer)
+    if state < 0:
+        _check(state)
+    (status,) = struct.unpack_from("@I4li", buffer.raw)[-1:]
+    return state != 5 and not status & 0x40
+
+
 def _check(result: int, path: str | None = None) -> None:
     if result != 0:
         number = ctypes.get_errno()

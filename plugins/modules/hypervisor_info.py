@@ -123,11 +123,835 @@ hypervisor:
           returned: success
           type: str
     # section: libvirt
+    libvirt:
+      description: libvirt and QEMU as they are installed, and what of C(qemu.conf) is in force.
+      returned: success
+      type: dict
+      contains:
+        installed:
+          description: Whether a daemon that drives QEMU is there.
+          returned: success
+          type: bool
+        layout:
+          description: V(monolithic) (libvirtd), V(modular) (virtqemud) or V(none).
+          returned: success
+          type: str
+        daemon:
+          description: The daemon that drives QEMU, empty for none.
+          returned: success
+          type: str
+        service:
+          description: Its service unit, empty for none.
+          returned: success
+          type: str
+        uri:
+          description: The URI of a connection to that very daemon, empty for none.
+          returned: success
+          type: str
+        enabled:
+          description: Whether its service or its socket is enabled.
+          returned: success
+          type: bool
+        active:
+          description: Whether it runs.
+          returned: success
+          type: bool
+        idle:
+          description: Whether it does not run and the next client starts it.
+          returned: success
+          type: bool
+        suspended:
+          description: Whether it is stopped by a signal or a debugger, and answers nobody.
+          returned: success
+          type: bool
+        version:
+          description: The version of the installed libvirt, null where there is none.
+          returned: success
+          type: str
+          sample: 11.3.0
+        version_from:
+          description: The library whose name says so, empty for none.
+          returned: success
+          type: str
+        qemu_version:
+          description: The version of the installed QEMU for guests of the host's architecture, null where there is
+            none.
+          returned: success
+          type: str
+          sample: 10.0.2
+        qemu_package:
+          description: What the distribution calls that QEMU, empty where it does not say.
+          returned: success
+          type: str
+        qemu_version_from:
+          description: The command that says so, or why it does not. Empty without QEMU.
+          returned: success
+          type: str
+        restart_required:
+          description: Whether the daemon goes by another C(qemu.conf) than the present one.
+          returned: success
+          type: bool
+        restart_units:
+          description: The units to restart for that.
+          returned: success
+          type: list
+          elements: str
+        guests_pending:
+          description: The running guests that started before the present C(qemu.conf) was in force.
+          returned: success
+          type: list
+          elements: str
+        secure_erase:
+          description: Whether libvirt wipes passwords and keys from its memory (virSecureErase), by the symbols of
+            its library.
+          returned: success
+          type: dict
+          contains:
+            state:
+              description: V(present), V(weak) (it calls memset, which a compiler may leave out), V(absent) or
+                V(unknown).
+              returned: success
+              type: str
+            source:
+              description: What says so.
+              returned: success
+              type: str
+        built_with:
+          description: What libvirt was built with, by the strings in its library. Null without a library.
+          returned: success
+          type: dict
+          contains:
+            polkit:
+              description: Polkit, which then is the default of C(auth_unix_rw) and C(auth_unix_ro).
+              returned: success
+              type: bool
+            sasl:
+              description: SASL, which then is the default of C(auth_tcp).
+              returned: success
+              type: bool
     # section: daemons
+    daemons:
+      description: libvirt's daemons that are installed, have a unit or run.
+      returned: success
+      type: list
+      elements: dict
+      contains:
+        name:
+          description: The name of the program.
+          returned: success
+          type: str
+          sample: virtqemud
+        installed:
+          description: Whether the program is there.
+          returned: success
+          type: bool
+        active:
+          description: Whether it runs.
+          returned: success
+          type: bool
+        idle:
+          description: Whether it does not run and the next client starts it.
+          returned: success
+          type: bool
+        suspended:
+          description: Whether it is stopped by a signal or a debugger.
+          returned: success
+          type: bool
+        enabled:
+          description: Whether its service or one of its sockets is enabled.
+          returned: success
+          type: bool
+        masked:
+          description: Whether its service is masked.
+          returned: success
+          type: bool
+        pid:
+          description: The process id, null if it does not run.
+          returned: success
+          type: int
+        started:
+          description: When it started, in seconds since the epoch, null if it does not run.
+          returned: success
+          type: float
+        binary:
+          description: The file that it executes, empty if it does not run.
+          returned: success
+          type: str
+        binary_deleted:
+          description: Whether that file has been deleted or replaced since.
+          returned: success
+          type: bool
+        listen_option:
+          description: Whether it runs with C(--listen), which makes it open TCP ports itself.
+          returned: success
+          type: bool
+        configuration:
+          description: The name of its own configuration file.
+          returned: success
+          type: str
+          sample: virtqemud.conf
+        settings:
+          description: What that file sets.
+          returned: success
+          type: dict
+        configuration_newer:
+          description: The configuration files of libvirt that were changed after it started and that it has not read
+            since.
+          returned: success
+          type: list
+          elements: str
+        units_newer:
+          description: The files of its units and their drop-ins that were changed after it started.
+          returned: success
+          type: list
+          elements: str
+        drop_ins:
+          description: The drop-ins of its service.
+          returned: success
+          type: list
+          elements: str
+        confined_by:
+          description: Settings of its service that confine it or limit its resources, as the files have them.
+          returned: success
+          type: dict
+          sample: {"LimitMEMLOCK": "64M"}
     # section: sockets
+    sockets:
+      description: The sockets of libvirt's daemons, those of units that are there and those that lie in
+        C(/run/libvirt).
+      returned: success
+      type: list
+      elements: dict
+      contains:
+        name:
+          description: The path, or the port or address and port.
+          returned: success
+          type: str
+          sample: /run/libvirt/libvirt-sock
+        kind:
+          description: V(rw), V(ro), V(admin), V(tcp), V(tls), or V(other) for one that no daemon of libvirt is known
+            by.
+          returned: success
+          type: str
+        daemon:
+          description: The daemon that answers, empty for V(other).
+          returned: success
+          type: str
+        unit:
+          description: The socket unit, empty for none.
+          returned: success
+          type: str
+        enabled:
+          description: Whether the unit is enabled.
+          returned: success
+          type: bool
+        masked:
+          description: Whether the unit is masked.
+          returned: success
+          type: bool
+        unit_mode:
+          description: The unit's C(SocketMode), null without a unit.
+          returned: success
+          type: str
+          sample: "0660"
+        unit_user:
+          description: The unit's C(SocketUser), null without a unit.
+          returned: success
+          type: str
+        unit_group:
+          description: The unit's C(SocketGroup), null without a unit.
+          returned: success
+          type: str
+        exists:
+          description: Whether the path is there. Always V(false) for V(tcp) and V(tls).
+          returned: success
+          type: bool
+        listening:
+          description: Whether somebody listens.
+          returned: success
+          type: bool
+        mode:
+          description: The permission bits of the path, null if it is not there.
+          returned: success
+          type: str
+          sample: "0666"
+        owner:
+          description: The user that owns it, null if it is not there.
+          returned: success
+          type: str
+        group:
+          description: The group that owns it, null if it is not there.
+          returned: success
+          type: str
+        open_to:
+          description: Who may connect by the permission bits, beside root - V(others), V(group) or V(owner). Empty if
+            the path is not there.
+          returned: success
+          type: str
+        authentication:
+          description:
+            - How a client proves who it is, by the daemon's configuration, and where that is silent by what libvirt
+              was built with - V(none), V(polkit), V(sasl), or V(own-user) where the daemon only takes clients of its
+              own user.
+            - Null where nothing says so.
+          returned: success
+          type: str
     # section: listeners
+    listeners:
+      description: The listening TCP sockets of libvirt's daemons, of QEMU, of their helpers, and those that systemd
+        holds for a daemon of libvirt. Those of other programs are not among them.
+      returned: success
+      type: list
+      elements: dict
+      contains:
+        name:
+          description: Address and port.
+          returned: success
+          type: str
+          sample: 127.0.0.1:5900
+        address:
+          description: The address, V(0.0.0.0) or V(::) for all.
+          returned: success
+          type: str
+        port:
+          description: The port.
+          returned: success
+          type: int
+        loopback:
+          description: Whether only the host itself can reach it.
+          returned: success
+          type: bool
+        kind:
+          description: V(daemon), V(qemu), V(helper) or V(systemd).
+          returned: success
+          type: str
+        process:
+          description: The name of the program, for V(systemd) that of the unit.
+          returned: success
+          type: str
+        pid:
+          description: The process that holds it.
+          returned: success
+          type: int
+        guest:
+          description: The guest that a QEMU runs, otherwise empty.
+          returned: success
+          type: str
     # section: configuration
+    configuration:
+      description: libvirt's configuration files, each under its name.
+      returned: success
+      type: dict
+      contains:
+        "qemu.conf":
+          description: C(/etc/libvirt/qemu.conf).
+          returned: success
+          type: dict
+          contains: &file
+            path:
+              description: The path.
+              returned: success
+              type: str
+            exists:
+              description: Whether the file is there.
+              returned: success
+              type: bool
+            read_by:
+              description: The daemon that reads it in the layout of this host, empty for none. C(libvirt.conf) is
+                read by clients.
+              returned: success
+              type: str
+            error:
+              description: Why libvirt's parser refuses the file, in libvirt's words, empty if it does not.
+              returned: success
+              type: str
+            settings:
+              description: Each key with the value that libvirt takes, which is the first one. Passwords are
+                V((set\)).
+              returned: success
+              type: dict
+            unknown:
+              description: The keys that the installed libvirt does not know and ignores without a message.
+              returned: success
+              type: list
+              elements: dict
+              contains:
+                key:
+                  description: The key.
+                  returned: success
+                  type: str
+                nearest:
+                  description: The nearest known one, empty for none.
+                  returned: success
+                  type: str
+            duplicates:
+              description: The keys that are set more than once, of which libvirt takes the first.
+              returned: success
+              type: list
+              elements: dict
+              contains:
+                key:
+                  description: The key.
+                  returned: success
+                  type: str
+                count:
+                  description: How often.
+                  returned: success
+                  type: int
+            wrong_type:
+              description: The keys whose value is of a type that keeps the daemon from starting.
+              returned: success
+              type: list
+              elements: dict
+              contains:
+                key:
+                  description: The key.
+                  returned: success
+                  type: str
+                expected:
+                  description: What libvirt reads there.
+                  returned: success
+                  type: str
+            keys_from:
+              description: Who knows the file's keys - V(lens) (the installed libvirt), V(fallback) (this collection),
+                or null for nobody. Then C(unknown) and C(wrong_type) are empty and mean nothing.
+              returned: success
+              type: str
+            newer_than_daemon:
+              description: Whether the daemon that reads it has not read it as it is now. Null if none reads it, or it
+                does not run.
+              returned: success
+              type: bool
+        "qemu-lockd.conf":
+          description: C(/etc/libvirt/qemu-lockd.conf).
+          returned: success
+          type: dict
+          contains: *file
+        "qemu-sanlock.conf":
+          description: C(/etc/libvirt/qemu-sanlock.conf).
+          returned: success
+          type: dict
+          contains: *file
+        "network.conf":
+          description: C(/etc/libvirt/network.conf).
+          returned: success
+          type: dict
+          contains: *file
+        "secret.conf":
+          description: C(/etc/libvirt/secret.conf).
+          returned: success
+          type: dict
+          contains: *file
+        "libvirtd.conf":
+          description: C(/etc/libvirt/libvirtd.conf).
+          returned: success
+          type: dict
+          contains: *file
+        "virtqemud.conf":
+          description: C(/etc/libvirt/virtqemud.conf).
+          returned: success
+          type: dict
+          contains: *file
+        "virtproxyd.conf":
+          description: C(/etc/libvirt/virtproxyd.conf).
+          returned: success
+          type: dict
+          contains: *file
+        "virtnetworkd.conf":
+          description: C(/etc/libvirt/virtnetworkd.conf).
+          returned: success
+          type: dict
+          contains: *file
+        "virtstoraged.conf":
+          description: C(/etc/libvirt/virtstoraged.conf).
+          returned: success
+          type: dict
+          contains: *file
+        "virtsecretd.conf":
+          description: C(/etc/libvirt/virtsecretd.conf).
+          returned: success
+          type: dict
+          contains: *file
+        "virtnodedevd.conf":
+          description: C(/etc/libvirt/virtnodedevd.conf).
+          returned: success
+          type: dict
+          contains: *file
+        "virtnwfilterd.conf":
+          description: C(/etc/libvirt/virtnwfilterd.conf).
+          returned: success
+          type: dict
+          contains: *file
+        "virtinterfaced.conf":
+          description: C(/etc/libvirt/virtinterfaced.conf).
+          returned: success
+          type: dict
+          contains: *file
+        "virtlogd.conf":
+          description: C(/etc/libvirt/virtlogd.conf).
+          returned: success
+          type: dict
+          contains: *file
+        "virtlockd.conf":
+          description: C(/etc/libvirt/virtlockd.conf).
+          returned: success
+          type: dict
+          contains: *file
+        "libvirt.conf":
+          description: C(/etc/libvirt/libvirt.conf).
+          returned: success
+          type: dict
+          contains: *file
     # section: capabilities
+    capabilities:
+      description: What the running libvirt says of itself. A key that only libvirt can tell is null without a
+        connection.
+      returned: success
+      type: dict
+      contains:
+        connected:
+          description: Whether libvirt answered over a read-only connection.
+          returned: success
+          type: bool
+        reason:
+          description: Why not, otherwise empty.
+          returned: success
+          type: str
+        libvirt_version:
+          description: The version of the running daemon.
+          returned: success
+          type: str
+        qemu_version:
+          description: The version of QEMU that the daemon goes by.
+          returned: success
+          type: str
+        host_uuid:
+          description: What libvirt takes for the UUID of the host. Two hosts with the same cannot migrate to each
+            other.
+          returned: success
+          type: str
+        host_uuid_configured:
+          description: C(host_uuid) of the daemon's configuration, null if it is not set.
+          returned: success
+          type: str
+        host_uuid_source:
+          description: C(host_uuid_source) of the daemon's configuration, null if it is not set.
+          returned: success
+          type: str
+        secmodels:
+          description: The security drivers that are in use.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            model:
+              description: V(selinux), V(apparmor), V(dac) or V(none).
+              returned: success
+              type: str
+            doi:
+              description: The domain of interpretation.
+              returned: success
+              type: str
+            baselabels:
+              description: The base label of each type of guest.
+              returned: success
+              type: dict
+              sample: {"kvm": "+64055:+64055", "qemu": "+64055:+64055"}
+        mac:
+          description: Those of them that are mandatory access control.
+          returned: success
+          type: list
+          elements: str
+        dac:
+          description: The user and group that QEMU runs as, by number.
+          returned: success
+          type: dict
+          contains:
+            uid:
+              description: The user id, null where it cannot be told.
+              returned: success
+              type: int
+            gid:
+              description: The group id, null where it cannot be told.
+              returned: success
+              type: int
+            source:
+              description: V(capabilities), V(qemu.conf) (with the host's table of users), or empty.
+              returned: success
+              type: str
+        iommu:
+          description: Whether libvirt found an IOMMU.
+          returned: success
+          type: bool
+        machine_default:
+          description: The machine type that a guest gets if it names none.
+          returned: success
+          type: str
+        domain_type:
+          description: The type of guest that the answers hold for - V(kvm) or V(qemu).
+          returned: success
+          type: str
+        firmware:
+          description: The kinds of firmware that libvirt selects by itself.
+          returned: success
+          type: list
+          elements: str
+        secure_boot:
+          description: Whether there is firmware with Secure Boot for guests.
+          returned: success
+          type: bool
+        launch_security:
+          description: The types of encrypted guests. Empty also with a libvirt before 10.5, which does not list them.
+          returned: success
+          type: list
+          elements: str
+        sev:
+          description: AMD SEV.
+          returned: success
+          type: dict
+          contains:
+            state:
+              description: V(present), V(absent) or V(unknown), by libvirt; without a connection V(absent) or
+                V(unknown) by the kernel.
+              returned: success
+              type: str
+            source:
+              description: What says so.
+              returned: success
+              type: str
+            kernel:
+              description: Whether the kernel module kvm_amd has it on, null without the module or the parameter.
+              returned: success
+              type: dict
+              contains:
+                sev:
+                  description: SEV.
+                  returned: success
+                  type: bool
+                sev_es:
+                  description: SEV-ES.
+                  returned: success
+                  type: bool
+                sev_snp:
+                  description: SEV-SNP.
+                  returned: success
+                  type: bool
+        sev_snp:
+          description: AMD SEV-SNP.
+          returned: success
+          type: dict
+          contains:
+            state:
+              description: V(present), V(absent) or V(unknown), likewise.
+              returned: success
+              type: str
+            source:
+              description: What says so.
+              returned: success
+              type: str
+        sev_device:
+          description: Whether there is C(/dev/sev).
+          returned: success
+          type: bool
+        sev_validate:
+          description: Whether libvirt's tool to check the measurement of an SEV guest, C(virt-qemu-sev-validate), is
+            installed.
+          returned: success
+          type: bool
+    # section: logging
+    logging:
+      description: What the host records.
+      returned: success
+      type: dict
+      contains:
+        audit:
+          description: The kernel's audit.
+          returned: success
+          type: dict
+          contains:
+            installed:
+              description: Whether auditd is installed.
+              returned: success
+              type: bool
+            running:
+              description: Whether auditd runs.
+              returned: success
+              type: bool
+            enabled:
+              description: What the kernel says - V(0) off, V(1) on, V(2) on and locked. Null where C(auditctl) is
+                missing or not let.
+              returned: success
+              type: int
+            watched:
+              description: The paths that the loaded rules watch, null where C(auditctl) is missing or not let.
+              returned: success
+              type: list
+              elements: str
+            watched_configured:
+              description: The paths that the rules in C(/etc/audit) watch.
+              returned: success
+              type: list
+              elements: str
+        journal:
+          description: systemd's journal.
+          returned: success
+          type: dict
+          contains:
+            storage:
+              description: C(Storage) of C(journald.conf), V(auto) if it is not set.
+              returned: success
+              type: str
+            persistent:
+              description: Whether there is C(/var/log/journal).
+              returned: success
+              type: bool
+        clock_synchronized:
+          description: Whether the kernel's clock follows a time source, null where it does not say.
+          returned: success
+          type: bool
+        directories:
+          description: The directories of logs on guests that are there.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The path.
+              returned: success
+              type: str
+            mode:
+              description: The permission bits.
+              returned: success
+              type: str
+            owner:
+              description: The user that owns it.
+              returned: success
+              type: str
+            group:
+              description: The group that owns it.
+              returned: success
+              type: str
+            writable_by_others:
+              description: Whether any user can write in it.
+              returned: success
+              type: bool
+            readable:
+              description: Files in it that are not empty and that any user can read, at most 20 of them.
+              returned: success
+              type: list
+              elements: str
+            readable_count:
+              description: How many there are.
+              returned: success
+              type: int
+    # section: tls
+    tls:
+      description: Where libvirt and QEMU look for TLS certificates and keys.
+      returned: success
+      type: dict
+      contains:
+        uses:
+          description: The purposes.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: V(migrate), V(vnc), V(spice), V(chardev), V(nbd), V(backup), or V(daemon) for libvirt's own
+                TLS socket.
+              returned: success
+              type: str
+            directory:
+              description: The directory.
+              returned: success
+              type: str
+            configured:
+              description: Whether the configuration names it.
+              returned: success
+              type: bool
+            exists:
+              description: Whether the directory is there.
+              returned: success
+              type: bool
+            present:
+              description: The files that are there.
+              returned: success
+              type: list
+              elements: str
+            missing:
+              description: The names of those that are not.
+              returned: success
+              type: list
+              elements: str
+        certificates:
+          description: The certificates among them, at most 24, as C(openssl) reads them.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The path.
+              returned: success
+              type: str
+            expires:
+              description: When it ends, in seconds since the epoch, null where it cannot be read.
+              returned: success
+              type: int
+            days_left:
+              description: The whole days until then, negative afterwards, null where it cannot be read.
+              returned: success
+              type: int
+            algorithm:
+              description: The algorithm of the public key.
+              returned: success
+              type: str
+              sample: rsaEncryption
+            bits:
+              description: The length of the public key, null where it cannot be read.
+              returned: success
+              type: int
+            alternative_names:
+              description: Whether it has a subject alternative name, null where it cannot be read.
+              returned: success
+              type: bool
+            reason:
+              description: Why it cannot be read, otherwise empty.
+              returned: success
+              type: str
+    # section: secrets
+    secrets:
+      description: The values of libvirt's persistent secrets on the disk. No value is read.
+      returned: success
+      type: dict
+      contains:
+        encryption_known:
+          description: Whether the installed libvirt can encrypt them (12.1 and later), null without libvirt.
+          returned: success
+          type: bool
+        encrypt_data:
+          description: C(encrypt_data) of C(secret.conf), null if it is not set.
+          returned: success
+          type: int
+        key_configured:
+          description: C(secrets_encryption_key) of C(secret.conf), empty if it is not set.
+          returned: success
+          type: str
+        key_exists:
+          description: Whether there is the key that systemd seals for this host.
+          returned: success
+          type: bool
+        defined:
+          description: How many persistent secrets there are.
+          returned: success
+          type: int
+        encrypted:
+          description: How many values are encrypted.
+          returned: success
+          type: int
+        plain:
+          description: How many values are only encoded (base64).
+          returned: success
+          type: int
     # section: definitions
     # section: guests
     guests:

@@ -1,0 +1,93 @@
+# Copyright: hypervisor.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Each of libvirt's configuration files as libvirt reads it: what it sets, and what in it has no effect."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass, field
+
+from . import _confkeys, _confrules
+from ._host import Host
+from ._virconf import Document, VirConfError
+
+DIRECTORY = "/etc/libvirt"
+SET = "(set)"
+_LENSES = "/usr/share/augeas/lenses"
+_LENS = {
+    "qemu-lockd.conf": "libvirt_lockd.aug",
+    "qemu-sanlock.conf": "libvirt_sanlock.aug",
+    "network.conf": "libvirtd_network.aug",
+    "secret.conf": "libvirt_secrets.aug",
+}
+
+
+@dataclass(frozen=True)
+class ConfFile:
+    """A file in libvirt's grammar. ``error``: why libvirt cannot read it, "" if it can; ``keys_from``: who knows its
+    keys, None for nobody (then nothing is said of unknown keys and types)."""
+
+    path: str
+    exists: bool
+    error: str = ""
+    changed: float | None = None
+    settings: t.Mapping[str, t.Any] = field(default_factory=dict)
+    unknown: tuple[dict[str, str], ...] = ()
+    duplicates: tuple[dict[str, t.Any], ...] = ()
+    wrong_type: tuple[dict[str, str], ...] = ()
+    keys_from: str | None = None
+    document: Document | None = None
+
+
+def read(host: Host, name: str) -> ConfFile:
+    """A file of /etc/libvirt."""
+    path = f"{DIRECTORY}/{name}"
+    try:
+        data = host.read_optional(path)
+        status = host.stat_optional(path)
+    except OSError as error:
+        return ConfFile(path, True, f"{error.strerror}.")
+    if data is None or status is None:
+        return ConfFile(path, False)
+    try:
+        document = Document.parse(data)
+    except VirConfError as error:
+        return ConfFile(path, True, f"{error}.", status.st_ctime)
+    keys = [key for key in document.keys()]  # noqa: C416, SIM118 - a Document is no dict
+    types, source = _types(host, name)
+    found = {key: value.plain() for key in keys for value in [document.get(key)] if value is not None}
+    return ConfFile(
+        path=path,
+        exists=True,
+        changed=status.st_ctime,
+        settings={key: SET if _confrules.is_secret(key) else value for key, value in found.items()},
+        unknown=tuple(_nearest(key, types) for key in keys if source and key not in types),
+        duplicates=tuple({"key": key, "count": document.count(key)} for key in keys if document.count(key) > 1),
+        wrong_type=tuple(
+            {"key": key, "expected": types[key]}
+            for key, value in found.items()
+            if key in types and not _confkeys.suits(types[key], value)
+        ),
+        keys_from=source,
+        document=document,
+    )
+
+
+def _types(host: Host, name: str) -> tuple[t.Mapping[str, str], str | None]:
+    if name == "qemu.conf":
+        known = _confkeys.known(host)
+        return known.types, known.source
+    lens = _LENS.get(name, name.replace(".conf", ".aug"))
+    types = _confkeys.lens_types(host.text_optional(f"{_LENSES}/{lens}") or "")
+    # their lenses write int for numbers that libvirt reads with a sign, too
+    return {
+        key: _confkeys.INT if kind == _confkeys.UINT else kind for key, kind in types.items()
+    }, "lens" if types else None
+
+
+def _nearest(key: str, types: t.Mapping[str, str]) -> dict[str, str]:
+    import difflib
+
+    near = difflib.get_close_matches(key, types, n=1, cutoff=0.7)
+    return {"key": key, "nearest": near[0] if near else ""}
