@@ -15,6 +15,9 @@ from ._daemonunits import Units
 from ._host import Host
 from ._journal import Journal
 
+if t.TYPE_CHECKING:
+    from . import _definitions
+
 
 @dataclass(frozen=True)
 class Context:
@@ -66,6 +69,16 @@ class Context:
         """The bytes of libvirt's client library, empty where there is none: what it was built with shows in them."""
         path = _libvirtcheck.library(self.host)
         return self.host.read(path) if path else b""
+
+    @functools.cached_property
+    def definitions(self) -> tuple[list[_definitions.Read], list[_definitions.Unread]]:
+        """The guests' definitions, and the files that should be some and cannot be read.
+
+        :raises MissingLibrary: there is a definition, and no lxml.
+        """
+        from . import _definitions
+
+        return _definitions.read(self.host)
 
     @functools.cached_property
     def packages(self) -> _packages.Installed:

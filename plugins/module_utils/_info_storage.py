@@ -1,0 +1,157 @@
+# Copyright: hypervisor.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Facts on storage: pools, who can read images, and what of them the host's own kernel looks into."""
+
+from __future__ import annotations
+
+import re
+import typing as t
+
+from . import _imageuse, _mountinfo, _pools
+from ._host import HardeningError
+from ._infocontext import Context
+from ._permissions import Allowed, Inspection, Reach, described, walk
+from ._reader import Reader
+
+# Where a server that does not answer would hold up whoever looks.
+_REMOTE_RE = re.compile(r"nfs4?|cifs|smb3?|ceph|9p|afs|lustre|autofs|gfs2|ocfs2|fuse\.(?!lxcfs).*|glusterfs")
+_SECONDS = 5.0
+_LIMIT = 5000
+_LVM = "/etc/lvm/lvm.conf"
+_SETTING_RE = re.compile(r"^\s*(use_devicesfile|global_filter|filter)\s*=\s*(.*?)\s*$", re.MULTILINE)
+
+
+def facts(context: Context) -> dict[str, t.Any]:
+    """The section ``storage``; its keys are documented in hypervisor_info."""
+    reader = Reader(context.host)
+    mounts = _mountinfo.read(context.host, 1)
+    pools = _pools.read(reader)
+    sources = _sources(context, reader)
+    uses = None if sources is None else _imageuse.find(reader, sources, [pool.path for pool in pools], mounts)
+    return {
+        "pools": [_pool(reader, pool, mounts) for pool in pools],
+        "images": _images(context, reader, [] if sources is None else sorted(sources), pools, mounts, sources is None),
+        "uses": uses,
+        "loops": _imageuse.loops(reader),
+        "nbds": _imageuse.nbds(reader),
+        "lvm": _lvm(reader),
+        "unread": reader.unread,
+    }
+
+
+def _sources(context: Context, reader: Reader) -> dict[str, list[str]] | None:
+    """The files and devices that guests write to -> their names; None where definitions cannot be read (noted)."""
+    try:
+        found, unread = context.definitions
+    except HardeningError as error:
+        reader.note("/etc/libvirt/qemu", str(error))
+        return None
+    for entry in unread:
+        reader.note(entry.path, entry.reason)
+    sources: dict[str, set[str]] = {}
+    for read in found:
+        definition = read.definition
+        for disk in definition.disks:
+            if not disk.readonly and disk.device not in ("cdrom", "floppy"):
+                for path in (disk.source, *(layer.source for layer in disk.backing)):
+                    sources.setdefault(path, set()).add(definition.name)
+        sources.setdefault(definition.os.nvram, set()).add(definition.name)
+    return {path: sorted(names) for path, names in sources.items() if path.startswith("/")}
+
+
+def _pool(reader: Reader, pool: _pools.Pool, mounts: t.Sequence[_mountinfo.Mount]) -> dict[str, t.Any]:
+    remote = _is_remote(pool.path, mounts)
+    status = None if remote or not pool.path.startswith("/") else reader.host.stat_optional(pool.path)
+    seen = {} if status is None else described(reader, pool.path, status, "")
+    return {
+        "name": pool.name,
+        "type": pool.type,
+        "path": pool.path,
+        "active": pool.active,
+        "autostart": pool.autostart,
+        "remote": remote,
+        "mode": seen.get("mode"),
+        "owner": seen.get("owner"),
+        "group": seen.get("group"),
+    }
+
+
+def _is_remote(path: str, mounts: t.Sequence[_mountinfo.Mount]) -> bool:
+    holding = [mount for mount in mounts if _mountinfo.is_below(path, mount.target)]
+    deepest = max(holding, key=lambda mount: len(mount.target), default=None)
+    return deepest is not None and _REMOTE_RE.fullmatch(deepest.fstype) is not None
+
+
+def _images(
+    context: Context,
+    reader: Reader,
+    sources: t.Sequence[str],
+    pools: t.Sequence[_pools.Pool],
+    mounts: t.Sequence[_mountinfo.Mount],
+    incomplete: bool,
+) -> dict[str, t.Any]:
+    groups = _groups(context)
+    directories = sorted({pool.path for pool in pools if pool.is_directory})
+    inspection = Inspection(reader, Reach(reader))
+    inspection.truncated = incomplete
+    near = [path for path in directories if not _is_remote(path, mounts)]
+    _inspect(inspection, near, [path for path in sources if not _is_remote(path, mounts)], groups)
+    far = [path for path in directories if path not in near]
+    remote = [path for path in sources if _is_remote(path, mounts)]
+    if far or remote:
+        _inspect_remote(context, inspection, far, remote, groups)
+    return inspection.facts()
+
+
+def _groups(context: Context) -> frozenset[int]:
+    names = ("libvirt-qemu", "qemu", "kvm", "disk", str(context.configuration("qemu.conf").settings.get("group", "")))
+    numbers = (context.host.gid(name) for name in names if name)
+    return frozenset({0, *(number for number in numbers if number is not None)})
+
+
+def _inspect(
+    inspection: Inspection, directories: t.Sequence[str], sources: t.Sequence[str], groups: frozenset[int]
+) -> None:
+    image, directory = Allowed(0o660, None, groups), Allowed(0o775, None, None)
+    seen = set()
+    for top in directories:
+        inspection.look(top, directory)
+        files, _within, cut = walk(inspection.reader, top, depth=1, limit=_LIMIT)
+        inspection.truncated = inspection.truncated or cut
+        seen |= {path for path in files if not path.lower().endswith(".iso")}  # install media hold no guest's data
+    for path in sorted(seen | set(sources)):
+        inspection.look(path, image)
+
+
+def _inspect_remote(
+    context: Context, inspection: Inspection, directories: list[str], sources: list[str], groups: frozenset[int]
+) -> None:
+    def look() -> t.Any:
+        reader = Reader(context.host)
+        there = Inspection(reader, Reach(reader))
+        _inspect(there, directories, sources, groups)
+        return {"checked": there.checked, "found": there.found, "truncated": there.truncated, "unread": reader.unread}
+
+    try:
+        answer = context.host.in_child(look, timeout=_SECONDS)
+    except (HardeningError, OSError) as error:
+        inspection.truncated = True
+        inspection.reader.note(", ".join([*directories, *sources])[:200], str(error))
+        return
+    inspection.checked += answer["checked"]
+    inspection.found += answer["found"]
+    inspection.truncated = inspection.truncated or answer["truncated"]
+    inspection.reader.unread += answer["unread"]
+
+
+def _lvm(reader: Reader) -> dict[str, t.Any]:
+    """Which devices LVM looks at (lvm.conf(5), lvmdevices(8)): without a list or filter, at every one of a guest's."""
+    text = reader.text(_LVM)
+    said = dict(_SETTING_RE.findall(text or ""))
+    listed = reader.host.exists("/etc/lvm/devices/system.devices")
+    return {
+        "installed": text is not None or reader.host.has_command("lvm"),
+        "devices_file": listed and said.get("use_devicesfile") != "0",
+        "global_filter": said.get("global_filter"),
+    }
