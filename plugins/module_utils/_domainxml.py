@@ -130,6 +130,25 @@ def running(host: Host) -> Guests:
     return _directory(host, STATUS)
 
 
+def each(host: Host, directory: str) -> t.Iterator[Guest | Unreadable]:
+    """What ``DEFINITIONS`` or ``STATUS`` holds, one file after the other: whoever drops each needs memory for one."""
+    for entry in host.list(directory):
+        if not entry.endswith(".xml"):
+            continue
+        name, path = entry[: -len(".xml")], f"{directory}/{entry}"
+        try:
+            domain = parse(host.read(path, limit=SIZE_LIMIT))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            reason = f"is longer than {SIZE_LIMIT} bytes" if error.errno == errno.EFBIG else str(error.strerror)
+            yield Unreadable(name, path, reason)
+        except DomainXmlError as error:
+            yield Unreadable(name, path, str(error))
+        else:
+            yield Guest(name_of(domain), uuid_of(domain), path, _pid(domain), domain)
+
+
 def interfaces(domain: _Element) -> tuple[Interface, ...]:
     """The network interfaces of a guest, in the definition's order."""
     return tuple(_interface(element) for element in domain.findall("devices/interface"))
@@ -144,24 +163,11 @@ def _etree() -> t.Any:
 
 
 def _directory(host: Host, directory: str) -> Guests:
-    guests: list[Guest] = []
-    unreadable: list[Unreadable] = []
-    for entry in host.list(directory):
-        if not entry.endswith(".xml"):
-            continue
-        name, path = entry[: -len(".xml")], f"{directory}/{entry}"
-        try:
-            domain = parse(host.read(path, limit=SIZE_LIMIT))
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            reason = f"is longer than {SIZE_LIMIT} bytes" if error.errno == errno.EFBIG else str(error.strerror)
-            unreadable.append(Unreadable(name, path, reason))
-        except DomainXmlError as error:
-            unreadable.append(Unreadable(name, path, str(error)))
-        else:
-            guests.append(Guest(name_of(domain), uuid_of(domain), path, _pid(domain), domain))
-    return Guests(tuple(guests), tuple(unreadable))
+    entries = tuple(each(host, directory))
+    return Guests(
+        tuple(entry for entry in entries if isinstance(entry, Guest)),
+        tuple(entry for entry in entries if isinstance(entry, Unreadable)),
+    )
 
 
 def _pid(domain: _Element) -> int | None:

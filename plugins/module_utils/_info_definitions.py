@@ -1,0 +1,105 @@
+# Copyright: hypervisor.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Facts on the definitions of guests: what guest_definition_info tells, in the short form that the audit needs."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ._definitiondevices import Nic
+from ._definitions import Read, Unread
+from ._infocontext import Context
+
+# Longer texts are cut, and of one kind of departure no more are told: an entry has to stay short.
+_TEXT = 120
+_MOST = 8
+_INTERFACES = 32
+
+
+def facts(context: Context) -> dict[str, t.Any]:
+    """The section ``definitions``; its keys are documented in hypervisor_info.
+
+    :raises MissingLibrary: there is a definition, and no lxml.
+    """
+    found, unread = context.definitions
+    names = sorted({entry.definition.name for entry in found} | {_short(entry.name) for entry in unread})
+    return {
+        "guests": [_entry(name, found, unread) for name in names],
+        "unread": [{"path": entry.path, "reason": _short(entry.reason)} for entry in unread],
+    }
+
+
+def _entry(name: str, found: t.Iterable[Read], unread: t.Iterable[Unread]) -> dict[str, t.Any]:
+    read = {entry.source: entry for entry in found if entry.definition.name == name}
+    broken = {entry.source for entry in unread if _short(entry.name) == name}
+    configured, running = read.get("configured"), read.get("running")
+    # A guest without a file in /etc/libvirt starts again, if ever, as whoever made it says: most likely as it runs.
+    next_start = None if "configured" in broken else configured or running
+    any_read = configured or running
+    definition = any_read.definition if any_read else None
+    return {
+        "name": _short(name),
+        "uuid": definition.uuid[:36] if definition else None,
+        "persistent": configured is not None or "configured" in broken,
+        "active": running is not None or "running" in broken,
+        "autostart": any_read.autostart if any_read else None,
+        "type": _short(definition.type) if definition else None,
+        "machine": _short(definition.machine) if definition else None,
+        "launch_security": _launch_security(definition) if definition else None,
+        "configured": _departures(next_start) if next_start else None,
+        "running": None if "running" in broken else _departures(running) if running else [],
+        "traits": list(next_start.definition.traits) if next_start else None,
+        "interfaces": _interfaces(name, next_start, running, "running" in broken),
+    }
+
+
+def _launch_security(definition: t.Any) -> str:
+    return definition.launch_security.type if definition.launch_security else ""
+
+
+def _departures(read: Read) -> list[dict[str, str]]:
+    kinds: dict[str, list[dict[str, str]]] = {}
+    for one in read.departures:
+        told = {"id": one.id, "where": _short(one.where), "observed": _short(one.observed)}
+        kinds.setdefault(one.id, []).append(told)
+    for name, entries in kinds.items():
+        if len(entries) > _MOST:
+            # An allow-list must not pass what it was not shown.
+            entries[_MOST - 1 :] = [{"id": name, "where": "and more", "observed": "see guest_definition_info"}]
+    return [entry for entries in kinds.values() for entry in entries]
+
+
+def _interfaces(
+    name: str, next_start: Read | None, running: Read | None, broken: bool
+) -> list[dict[str, t.Any]] | None:
+    """The interfaces of the next start, and those that only the running guest has, without a filter first."""
+    if next_start is None:
+        return None
+    live = {nic.mac: nic for nic in running.definition.interfaces} if running else {}
+    wanted = {nic.mac for nic in next_start.definition.interfaces}
+    plugged = [nic for mac, nic in live.items() if mac not in wanted]
+    shown = [
+        _interface(name, nic, live.get(nic.mac, nic), broken) for nic in (*next_start.definition.interfaces, *plugged)
+    ]
+    return sorted(shown, key=lambda entry: bool(entry["filter"] and entry["filter_running"]))[:_INTERFACES]
+
+
+def _interface(name: str, nic: Nic, now: Nic, broken: bool) -> dict[str, t.Any]:
+    return {
+        "name": _short(f"{name}/{nic.mac or nic.target}"),
+        "guest": _short(name),
+        "type": _short(nic.type),
+        "source": _short(nic.source),
+        "target": _short(now.target),
+        "filter": _short(nic.filter),
+        "filter_running": None if broken else _short(now.filter),
+        "parameters": [_short(entry) for entry in nic.parameters[:_MOST]],
+        "isolated": nic.isolated,
+        "trusted_rx_filters": nic.trusted_rx_filters,
+        "limited": nic.limited,
+    }
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _TEXT else text[: _TEXT - 1] + "…"
