@@ -25,19 +25,27 @@ _LENS = {
 
 @dataclass(frozen=True)
 class ConfFile:
-    """A file in libvirt's grammar. ``error``: why libvirt cannot read it, "" if it can; ``keys_from``: who knows its
-    keys, None for nobody (then nothing is said of unknown keys and types)."""
+    """A file in libvirt's grammar. ``error``: why libvirt cannot read it, "" if it can; ``keys_from``: who knows its keys, None for nobody (then nothing is said of unknown keys and types)."""
 
     path: str
     exists: bool
     error: str = ""
     changed: float | None = None
-    settings: t.Mapping[str, t.Any] = field(default_factory=dict)
+    settings: dict[str, t.Any] = field(default_factory=dict)
     unknown: tuple[dict[str, str], ...] = ()
     duplicates: tuple[dict[str, t.Any], ...] = ()
     wrong_type: tuple[dict[str, str], ...] = ()
     keys_from: str | None = None
     document: Document | None = None
+
+    def get(self, key: str, default: t.Any = None) -> t.Any:
+        """What libvirt reads for ``key``."""
+        return self.settings.get(key, default)
+
+    @property
+    def facts(self) -> dict[str, t.Any] | None:
+        """The settings, None where nobody can tell them: a broken file does not leave libvirt at its defaults."""
+        return None if self.error else self.settings
 
 
 def read(host: Host, name: str) -> ConfFile:

@@ -141,8 +141,8 @@ def _dac(context: Context, secmodels: list[dict[str, t.Any]] | None) -> dict[str
         for match in found:
             if match:
                 return {"uid": int(match[1]), "gid": int(match[2]), "source": "capabilities"}
-    settings = context.configuration("qemu.conf").settings
-    user, group = (settings.get(key) for key in ("user", "group"))
+    conf = context.configuration("qemu.conf")
+    user, group = (conf.get(key) for key in ("user", "group"))
     uid, gid = _number(context.host.uid, user), _number(context.host.gid, group)
     source = "qemu.conf" if uid is not None or gid is not None else ""
     return {"uid": uid, "gid": gid, "source": source}
@@ -160,8 +160,7 @@ def _number(look_up: t.Callable[[str], int | None], name: t.Any) -> int | None:
 def _setting(context: Context, key: str) -> t.Any:
     """A setting of the daemon that drives QEMU."""
     daemon = context.layout.daemon
-    found = context.configuration(f"{daemon}.conf") if daemon else None
-    return found.settings.get(key) if found else None
+    return context.configuration(f"{daemon}.conf").get(key) if daemon else None
 
 
 def _sev(context: Context, document: Element | None, reason: str) -> dict[str, t.Any]:

@@ -47,7 +47,7 @@ def _file(context: Context, name: str) -> dict[str, t.Any]:
         "exists": found.exists,
         "read_by": daemon,
         "error": found.error,
-        "settings": dict(found.settings),
+        "settings": found.facts,
         "unknown": list(found.unknown),
         "duplicates": list(found.duplicates),
         "wrong_type": list(found.wrong_type),

@@ -52,7 +52,7 @@ def _daemon(context: Context, name: str, service: Unit, unix: str, *, present: b
         "binary_deleted": _binary(context.host, process)[1],
         "listen_option": "--listen" in _arguments(context.host, process),
         "configuration": conf,
-        "settings": dict(context.configuration(conf).settings),
+        "settings": context.configuration(conf).facts,
         "configuration_newer": _newer(context, name),
         "units_newer": _units_newer(context, process, [service, *sockets]),
         "drop_ins": list(service.drop_ins),

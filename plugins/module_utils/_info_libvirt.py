@@ -14,6 +14,7 @@ from ._host import HardeningError, Host
 from ._infocontext import Context
 
 _COMMAND_SECONDS = 5.0
+_MECHANISMS_RE = re.compile(r"^[ \t]*mech_list[ \t]*:[ \t]*(.*)$", re.MULTILINE)
 _VERSION_RE = re.compile(r"version (\d+(?:\.\d+)+)(?: \(([^)]*)\))?")
 
 
@@ -42,6 +43,7 @@ def facts(context: Context) -> dict[str, t.Any]:
         "guests_pending": loading.guests_pending,
         "secure_erase": _secure_erase(context.library, library),
         "built_with": _built_with(context.library),
+        "sasl_mechanisms": _sasl_mechanisms(context.host),
     }
 
 
@@ -84,3 +86,9 @@ def _built_with(library: bytes) -> dict[str, bool | None]:
     if not library:
         return {"polkit": None, "sasl": None}
     return {"polkit": b"org.freedesktop.PolicyKit1.Authority" in library, "sasl": b"libsasl2.so" in library}
+
+
+def _sasl_mechanisms(host: Host) -> list[str] | None:
+    """What SASL offers to libvirt's clients (auth.rst); None where no file says so, and it is all that is installed."""
+    found = _MECHANISMS_RE.findall(host.text_optional("/etc/sasl2/libvirt.conf") or "")
+    return sorted(found[-1].lower().split()) if found else None

@@ -24,8 +24,8 @@ def facts(context: Context) -> dict[str, t.Any]:
     plain = [name for name in values if name.endswith(".base64")]
     return {
         "encryption_known": tuple(map(int, version.split(".")))[:2] >= _SINCE if version else None,
-        "encrypt_data": context.configuration("secret.conf").settings.get("encrypt_data"),
-        "key_configured": context.configuration("secret.conf").settings.get("secrets_encryption_key", ""),
+        "encrypt_data": context.configuration("secret.conf").get("encrypt_data"),
+        "key_configured": context.configuration("secret.conf").get("secrets_encryption_key", ""),
         "key_exists": host.exists(KEY),
         "defined": len([name for name in names if name.endswith(".xml")]),
         "encrypted": len(values) - len(plain),

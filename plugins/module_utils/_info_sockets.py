@@ -100,10 +100,12 @@ def _authentication(context: Context, daemon: str, kind: str) -> str | None:
         return _OWN_USER
     if not daemon:
         return None
-    settings = context.configuration(f"{daemon}.conf").settings
+    found = context.configuration(f"{daemon}.conf")
+    if found.error:
+        return None
     key = {"rw": "auth_unix_rw", "ro": "auth_unix_ro", "tcp": "auth_tcp", "tls": "auth_tls"}[kind]
-    if isinstance(settings.get(key), str):
-        return str(settings[key])
+    if isinstance(found.get(key), str):
+        return str(found.get(key))
     if kind == "tls":
         return "none"
     if not context.library:

@@ -43,18 +43,18 @@ def facts(context: Context) -> dict[str, t.Any]:
 
 
 def _use(context: Context, name: str) -> dict[str, t.Any]:
-    settings = context.configuration("qemu.conf").settings
-    configured = settings.get(f"{name}_tls_x509_cert_dir")
-    own, general = f"/etc/pki/libvirt-{name}", settings.get("default_tls_x509_cert_dir", _DEFAULT)
+    conf = context.configuration("qemu.conf")
+    configured = conf.get(f"{name}_tls_x509_cert_dir")
+    own, general = f"/etc/pki/libvirt-{name}", conf.get("default_tls_x509_cert_dir", _DEFAULT)
     directory = str(configured or (own if context.host.exists(own) else general))
     return _found(context.host, name, directory, [f"{directory}/{file}" for file in _USES[name]], bool(configured))
 
 
 def _daemon(context: Context) -> dict[str, t.Any]:
     daemon = "virtproxyd" if context.layout.kind == "modular" else "libvirtd"
-    settings = context.configuration(f"{daemon}.conf").settings
-    paths = [str(settings.get(key, default)) for key, default in _DAEMON.items()]
-    return _found(context.host, "daemon", "/etc/pki/libvirt", paths, any(key in settings for key in _DAEMON))
+    conf = context.configuration(f"{daemon}.conf")
+    paths = [str(conf.get(key, default)) for key, default in _DAEMON.items()]
+    return _found(context.host, "daemon", "/etc/pki/libvirt", paths, any(conf.get(key) for key in _DAEMON))
 
 
 def _found(host: Host, name: str, directory: str, paths: list[str], configured: bool) -> dict[str, t.Any]:

@@ -229,6 +229,11 @@ hypervisor:
               description: SASL, which then is the default of C(auth_tcp).
               returned: success
               type: bool
+        sasl_mechanisms:
+          description: The mechanisms that C(/etc/sasl2/libvirt.conf) offers to clients, null where it names none.
+          returned: success
+          type: list
+          elements: str
     # section: daemons
     daemons:
       description: libvirt's daemons that are installed, have a unit or run.
@@ -291,7 +296,7 @@ hypervisor:
           type: str
           sample: virtqemud.conf
         settings:
-          description: What that file sets.
+          description: What that file sets, null where it cannot be read.
           returned: success
           type: dict
         configuration_newer:
@@ -467,7 +472,7 @@ hypervisor:
               type: str
             settings:
               description: Each key with the value that libvirt takes, which is the first one. Passwords are
-                V((set\)).
+                V((set\)). Null where the file cannot be read.
               returned: success
               type: dict
             unknown:
@@ -953,6 +958,161 @@ hypervisor:
           returned: success
           type: int
     # section: definitions
+    definitions:
+      description:
+        - The definitions of guests. M(hypervisor.hardening.guest_definition_info) tells more of each.
+      returned: success
+      type: dict
+      contains:
+        guests:
+          description: One entry for each guest that is defined or runs, by name.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The guest's name; of one whose files cannot be read, that of the file.
+              returned: success
+              type: str
+            uuid:
+              description: The guest's UUID; null, as all below but V(persistent) and V(active), if nothing can be read.
+              returned: success
+              type: str
+            persistent:
+              description: Whether it has a file in C(/etc/libvirt/qemu).
+              returned: success
+              type: bool
+            active:
+              description: Whether it runs.
+              returned: success
+              type: bool
+            autostart:
+              description: Whether libvirt starts it with its daemon.
+              returned: success
+              type: bool
+            type:
+              description: The domain type, V(kvm) or V(qemu) as a rule.
+              returned: success
+              type: str
+            machine:
+              description: The machine type.
+              returned: success
+              type: str
+            launch_security:
+              description: V(sev), V(sev-snp), V(tdx), V(s390-pv), or empty without encrypted memory.
+              returned: success
+              type: str
+            configured:
+              description:
+                - In which ways the definition of the next start leaves the confinement; null if it cannot be read.
+                - A guest without one in C(/etc/libvirt/qemu) is taken to start again as it runs.
+                - Of each way at most 8 are listed, the last of which then says that there are more.
+              returned: success
+              type: list
+              elements: dict
+              contains:
+                id:
+                  description: The way, one of the words of M(hypervisor.hardening.guest_definition_info).
+                  returned: success
+                  type: str
+                where:
+                  description: The place, such as V(domain), V(disk vda) or V(pci 0000:01:00.0).
+                  returned: success
+                  type: str
+                observed:
+                  description: What the definition says.
+                  returned: success
+                  type: str
+            running:
+              description: The same of the running guest; empty if it does not run, null if that cannot be read.
+              returned: success
+              type: list
+              elements: dict
+              contains:
+                id:
+                  description: As above.
+                  returned: success
+                  type: str
+                where:
+                  description: As above.
+                  returned: success
+                  type: str
+                observed:
+                  description: As above.
+                  returned: success
+                  type: str
+            traits:
+              description: >-
+                What else there is in the definition of the next start, by the words of
+                M(hypervisor.hardening.guest_definition_info).
+              returned: success
+              type: list
+              elements: str
+            interfaces:
+              description: The network interfaces of the next start and those plugged in since, at most 32.
+              returned: success
+              type: list
+              elements: dict
+              contains:
+                name:
+                  description: The guest and the MAC address.
+                  returned: success
+                  type: str
+                guest:
+                  description: The guest.
+                  returned: success
+                  type: str
+                type:
+                  description: V(network), V(bridge), V(direct), V(ethernet), V(hostdev) and so on.
+                  returned: success
+                  type: str
+                source:
+                  description: The bridge, network, device or socket.
+                  returned: success
+                  type: str
+                target:
+                  description: The name of the host's device, empty if there is none yet.
+                  returned: success
+                  type: str
+                filter:
+                  description: The network filter at the next start, empty for none.
+                  returned: success
+                  type: str
+                filter_running:
+                  description: The one of the running guest, or that of the next start; null if it cannot be read.
+                  returned: success
+                  type: str
+                parameters:
+                  description: The names of the parameters that the filter is given, at most 8.
+                  returned: success
+                  type: list
+                  elements: str
+                isolated:
+                  description: Whether it may not reach other isolated ports of the bridge.
+                  returned: success
+                  type: bool
+                trusted_rx_filters:
+                  description: Whether the guest may change what the host's device receives.
+                  returned: success
+                  type: bool
+                limited:
+                  description: Whether there is a limit of bandwidth.
+                  returned: success
+                  type: bool
+        unread:
+          description: What cannot be read as a definition, and why.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            path:
+              description: The file.
+              returned: success
+              type: str
+            reason:
+              description: Why.
+              returned: success
+              type: str
     # section: guests
     guests:
       description:
@@ -1269,7 +1429,7 @@ hypervisor:
             enforcing:
               description:
                 - Whether what the running kernel has is enforced after the next boot as well, by the file in
-                  C(source).
+                  C(source); null where no init that is known loads it.
               returned: success
               type: bool
             source:
@@ -2002,6 +2162,20 @@ hypervisor:
               description: Whether anybody may write there.
               returned: success
               type: bool
+        unread:
+          description: What could not be read, and why.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            path:
+              description: The file or directory.
+              returned: success
+              type: str
+            reason:
+              description: Why.
+              returned: success
+              type: str
     # section: memory
     memory:
       description: The host's memory.
