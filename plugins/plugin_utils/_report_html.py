@@ -53,7 +53,7 @@ def render(master: t.Any) -> str:
     )
     environment.filters.update(visible=visible, plain=plain, moment=moment, bar=data.bar, counted=data.counted)
     static = sum(finding["state"] not in data.COLLAPSED for host in master["hosts"] for finding in host["findings"])
-    return environment.get_template("page.html.j2").render(
+    page: str = environment.get_template("page.html.j2").render(
         master=master,
         style=Markup(style),
         script=Markup(script),
@@ -71,9 +71,12 @@ def render(master: t.Any) -> str:
         rules=data.open_rules(master),
         waiver_titles=WAIVERS,
         fix=fix,
+        judged=data.judged,
+        number="{:,}".format,
         static=static <= STATIC_FINDINGS,
         **_compared(master),
     )
+    return page
 
 
 def _compared(master: Json) -> Json:
@@ -100,27 +103,32 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def plain(text: t.Any) -> str:
+def plain(text: str) -> str:
     """For attributes: a character that cannot be seen is told by its number."""
-    text = str(text)
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else f"[U+{ord(one):04X}]" for one in text)
 
 
-def visible(text: t.Any) -> Markup:
-    """Text from outside, apart from the direction of what is around it; no character in it is invisible."""
+def visible(text: t.Any, *, lines: bool = False) -> Markup:
+    """Text from outside, apart from the direction of what is around it; no character in it is invisible.
+
+    :param lines: whether the text may have several lines; a name that has is telling stories.
+    """
     text = text if isinstance(text, str) else told(text)
+    element = '<bdi class="long">' if len(text) > data.LONG else "<bdi>"
     if text.isprintable():
-        return Markup("<bdi>{}</bdi>").format(text)
+        return Markup(f"{element}{escape(text)}</bdi>")
     parts = [
-        str(escape(one)) if one.isprintable() or one in "\n\t" else f'<span class="code-point">U+{ord(one):04X}</span>'
+        str(escape(one))
+        if one.isprintable() or (lines and one in "\n\t")
+        else f'<span class="code-point">U+{ord(one):04X}</span>'
         for one in text
     ]
-    return Markup(f"<bdi>{''.join(parts)}</bdi>")
+    return Markup(f"{element}{''.join(parts)}</bdi>")
 
 
-def moment(text: t.Any) -> str:
+def moment(text: str) -> str:
     """``2026-11-21T06:50:00Z`` as "2026-11-21 06:50 UTC"; anything else as it is."""
-    found = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d(?:\.\d+)?(?:Z|\+00:00)", str(text))
+    found = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d(?:\.\d+)?(?:Z|\+00:00)", text)
     return f"{found[1]} {found[2]} UTC" if found else plain(text)

@@ -39,6 +39,9 @@ CATEGORIES = (
     *("migration", "logging", "secrets", "host", "trap"),
 )
 
+# Characters. Longer text scrolls in a box of three lines.
+LONG = 400
+
 K = t.TypeVar("K", bound=t.Hashable)
 
 
@@ -70,6 +73,7 @@ def compact(master: Json) -> Json:
     return {
         "states": [(state, *SIGNS[state]) for state in STATES],
         "collapsed": sorted(COLLAPSED),
+        "long": LONG,
         "severities": SEVERITIES,
         "rules": [{"id": name, **rule, "remediation": fix(rule)} for name, rule in master["rules"].items()],
         "hosts": hosts,
@@ -230,7 +234,7 @@ def open_rules(master: Json) -> list[Json]:
                 counts[finding["rule"]][finding["state"]] += 1
                 hosts[finding["rule"]].add(host["name"])
     rules = [
-        {"id": name, **master["rules"][name], "told": counted(states), "hosts": len(hosts[name]), "states": states}
+        {"id": name, **master["rules"][name], "counted": counted(states), "hosts": len(hosts[name]), "states": states}
         for name, states in counts.items()
     ]
     return sorted(

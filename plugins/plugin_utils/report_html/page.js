@@ -11,6 +11,7 @@
   const SHOWN_AT_FIRST = states.filter((state, at) => !collapses[at]);
   const PAGE = 100;
   const PRINTED = 300;
+  const LONG = data.long;
   const INVISIBLE = /[\p{C}\p{Zl}\p{Zp}]|(?! )\p{Zs}/u;
   const MAPPINGS = { bsi: "BSI SYS.1.5", osg: "OpenStack Security Guide", nist: "NIST SP 800-125A", stig: "ESXi STIG analogue" };
 
@@ -34,16 +35,17 @@
 
   const number = (character) => "U+" + character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
 
-  // Text from outside: what cannot be seen, or turns the direction of writing, is told by its number.
-  function visible(text) {
-    const element = make("bdi");
+  // Text from outside: what cannot be seen, or turns the direction of writing, is told by its number. Only some texts may
+  // have several lines.
+  function visible(text, lines = false) {
+    const element = make("bdi", { class: text.length > LONG ? "long" : "" });
     if (!INVISIBLE.test(text)) {
       element.textContent = text;
       return element;
     }
     let run = "";
     for (const character of text) {
-      if (INVISIBLE.test(character) && character !== "\n" && character !== "\t") {
+      if (INVISIBLE.test(character) && !(lines && "\n\t".includes(character))) {
         element.append(run, make("span", { class: "code-point" }, number(character)));
         run = "";
       } else run += character;
@@ -186,9 +188,9 @@
     return make(
       "dl",
       { class: "about" },
-      rule.why ? term("Why", visible(rule.why)) : [],
+      rule.why ? term("Why", visible(rule.why, true)) : [],
       rule.remediation ? term("Fix", visible(rule.remediation)) : [],
-      rule.breaks ? [make("dt", {}, "Danger"), make("dd", { class: "danger" }, visible(rule.breaks))] : [],
+      rule.breaks ? [make("dt", {}, "Danger"), make("dd", { class: "danger" }, visible(rule.breaks, true))] : [],
       term("Sources", ...between((rule.references || []).map(source), "; ")),
       Object.entries(rule.mappings || {}).flatMap(([key, values]) =>
         values.length ? term(MAPPINGS[key] || key, ...between(values.map((value) => visible(value)), ", ")) : [],
@@ -207,7 +209,7 @@
       states.includes(strings[state]) ? chip(states.indexOf(strings[state])) : "", " ",
       visible(strings[observed]), strings[expected] ? make("span", { class: "quiet" }, ", expected: ", visible(strings[expected])) : "",
       strings[from] ? make("div", {}, code(strings[from])) : "",
-      text ? make("pre", { tabindex: lines > 12 ? "0" : null }, visible(text)) : "",
+      text ? make("pre", { tabindex: lines > 12 ? "0" : null }, visible(text, true)) : "",
     );
   }
 
