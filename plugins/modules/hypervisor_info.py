@@ -2230,14 +2230,1560 @@ hypervisor:
               returned: success
               type: bool
     # section: kernel
+    kernel:
+      description: The kernel, as it runs and as its next boot is configured.
+      returned: success
+      type: dict
+      contains:
+        release:
+          description: The release of the running kernel.
+          returned: success
+          type: str
+        cmdline:
+          description:
+            - The kernel's command line. Only words that tell of security are listed; others may hold passwords.
+          returned: success
+          type: dict
+          contains:
+            running:
+              description: What the running kernel was given, by C(/proc/cmdline).
+              returned: success
+              type: list
+              elements: str
+            left_out:
+              description: How many words are not listed.
+              returned: success
+              type: int
+            configured:
+              description:
+                - What the boot loader is configured to give, null where that is not known or its entries differ.
+              returned: success
+              type: list
+              elements: str
+            configured_by:
+              description: The boot loader's file or directory, null where none of a known boot loader was found.
+              returned: success
+              type: str
+        installed:
+          description: The releases that are installed with an image to boot, the oldest first.
+          returned: success
+          type: list
+          elements: str
+        newest:
+          description: The newest installed release of the running kernel's flavour, null for none.
+          returned: success
+          type: str
+        reboot:
+          description: Whether another kernel, or something else, waits for a reboot.
+          returned: success
+          type: dict
+          contains:
+            required:
+              description: Null where no kernel is installed here (a container).
+              returned: success
+              type: bool
+            reasons:
+              description: Why.
+              returned: success
+              type: list
+              elements: str
+        modules:
+          description: Kernel modules that virtualization uses.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The module.
+              returned: success
+              type: str
+            loaded:
+              description: Whether it is in the running kernel; one that is built in shows only if it has parameters.
+              returned: success
+              type: bool
+            blacklisted_by:
+              description: The file of modprobe.d that keeps it from loading by itself, null for none.
+              returned: success
+              type: str
+            disabled_by:
+              description: The file of modprobe.d that keeps it from loading at all, null for none.
+              returned: success
+              type: str
+        parameters:
+          description: Module parameters that exist or are configured.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: C(MODULE.PARAMETER).
+              returned: success
+              type: str
+            module:
+              description: The module.
+              returned: success
+              type: str
+            loaded:
+              description: Whether the module is in the running kernel.
+              returned: success
+              type: bool
+            running:
+              description:
+                - The value in force, a boolean for a switch, a text otherwise; null while the module is not loaded.
+              returned: success
+              type: raw
+            configured:
+              description: The same from the boot loader's configuration or modprobe.d; null where neither sets it.
+              returned: success
+              type: raw
+            configured_by:
+              description: The file that sets it, null for none.
+              returned: success
+              type: str
+        sysctls:
+          description: Kernel parameters under C(/proc/sys).
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The parameter.
+              returned: success
+              type: str
+            present:
+              description: Whether this kernel has it, as far as this host may see it.
+              returned: success
+              type: bool
+            running:
+              description: The value in force, a number where it is one; null where it is not present.
+              returned: success
+              type: raw
+            configured:
+              description: The value that C(sysctl.d) sets at boot; null for none.
+              returned: success
+              type: raw
+            configured_by:
+              description: The file that sets it, null for none.
+              returned: success
+              type: str
+        lockdown:
+          description:
+            - V(none), V(integrity), V(confidentiality); V(unsupported) by a kernel without it; null where not shown.
+          returned: success
+          type: str
+        secure_boot:
+          description: Secure Boot, as the firmware tells it.
+          returned: success
+          type: dict
+          contains:
+            efi:
+              description: Whether the host was started by UEFI.
+              returned: success
+              type: bool
+            enabled:
+              description: Whether Secure Boot is on; false without UEFI; null where the variable cannot be read.
+              returned: success
+              type: bool
+            setup_mode:
+              description: Whether the firmware has no platform key, and so takes any; null where it cannot be read.
+              returned: success
+              type: bool
+        sig_enforce:
+          description:
+            - Whether only signed modules load, by C(/sys/module/module/parameters/sig_enforce); null for no such file.
+          returned: success
+          type: bool
+        taint:
+          description: What has tainted the kernel.
+          returned: success
+          type: dict
+          contains:
+            value:
+              description: The bits of C(/proc/sys/kernel/tainted).
+              returned: success
+              type: int
+            flags:
+              description: Their letters, without G.
+              returned: success
+              type: list
+              elements: str
+        core:
+          description: Where core dumps go.
+          returned: success
+          type: dict
+          contains:
+            pattern:
+              description: C(kernel.core_pattern).
+              returned: success
+              type: str
+            handler:
+              description:
+                - The name of the program that the pattern pipes to; V(file) where it names a file; V(none) if empty.
+              returned: success
+              type: str
+            storage:
+              description: C(Storage) of C(coredump.conf) where systemd-coredump is the handler, otherwise null.
+              returned: success
+              type: str
+        kdump:
+          description: Dumps of the kernel when it crashes.
+          returned: success
+          type: dict
+          contains:
+            loaded:
+              description: Whether a crash kernel is loaded; null where the kernel does not tell.
+              returned: success
+              type: bool
+            dump_level:
+              description: The C(-d) of makedumpfile, null where none is configured.
+              returned: success
+              type: int
+            configured_by:
+              description: The file that configures kdump, null for none.
+              returned: success
+              type: str
+        unread:
+          description: What could not be read.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            path:
+              description: The file, or the command.
+              returned: success
+              type: str
+            reason:
+              description: Why.
+              returned: success
+              type: str
     # section: cpu
+    cpu:
+      description: The processor.
+      returned: success
+      type: dict
+      contains:
+        vendor:
+          description: C(vendor_id), empty on architectures that have none.
+          returned: success
+          type: str
+        model:
+          description: C(model name), empty on architectures that have none.
+          returned: success
+          type: str
+        virtualization:
+          description: V(vmx) or V(svm), empty where the processor shows neither.
+          returned: success
+          type: str
+        second_level:
+          description: V(ept) or V(npt), empty where the processor shows neither.
+          returned: success
+          type: str
+        virtual:
+          description: Whether this host is itself a guest, by the processor's flag C(hypervisor).
+          returned: success
+          type: bool
+        microcode:
+          description: The revisions in use, one unless the processors differ.
+          returned: success
+          type: list
+          elements: str
+        smt:
+          description: Simultaneous multithreading.
+          returned: success
+          type: dict
+          contains:
+            control:
+              description: C(/sys/devices/system/cpu/smt/control), null for no such file.
+              returned: success
+              type: str
+            active:
+              description: Whether threads share cores right now, null for no such file.
+              returned: success
+              type: bool
+        vulnerabilities:
+          description: What C(/sys/devices/system/cpu/vulnerabilities) holds.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The file.
+              returned: success
+              type: str
+            text:
+              description: Its content.
+              returned: success
+              type: str
+            state:
+              description:
+                - V(not_affected), V(mitigated) or V(vulnerable), threads of one core aside; null where the kernel does
+                  not know.
+              returned: success
+              type: str
+            smt_vulnerable:
+              description:
+                - Whether the kernel says that threads of one core can attack each other; null if it says nothing.
+              returned: success
+              type: bool
+        unread:
+          description: What could not be read.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            path:
+              description: The file, or the command.
+              returned: success
+              type: str
+            reason:
+              description: Why.
+              returned: success
+              type: str
     # section: iommu
+    iommu:
+      description: IOMMUs and devices that are held through VFIO, by sysfs.
+      returned: success
+      type: dict
+      contains:
+        units:
+          description: C(/sys/class/iommu).
+          returned: success
+          type: list
+          elements: str
+        groups:
+          description: How many IOMMU groups there are.
+          returned: success
+          type: int
+        types:
+          description: How many groups there are of each domain type.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The type, for example V(DMA), V(DMA-FQ), V(identity); V(unknown) on kernels that do not tell.
+              returned: success
+              type: str
+            groups:
+              description: How many.
+              returned: success
+              type: int
+        assigned:
+          description: PCI devices that are bound to vfio-pci or a variant of it, at most 256.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The PCI address.
+              returned: success
+              type: str
+            driver:
+              description: The driver.
+              returned: success
+              type: str
+            class:
+              description: The PCI class.
+              returned: success
+              type: str
+            group:
+              description: The IOMMU group, null for none.
+              returned: success
+              type: str
+            type:
+              description: The domain type of the group; null without a group, or on kernels that do not tell.
+              returned: success
+              type: str
+            mates:
+              description: The other devices of the group.
+              returned: success
+              type: list
+              elements: dict
+              contains:
+                name:
+                  description: The PCI address.
+                  returned: success
+                  type: str
+                driver:
+                  description: The driver, empty for none.
+                  returned: success
+                  type: str
+                class:
+                  description: The PCI class.
+                  returned: success
+                  type: str
+        assigned_total:
+          description: How many there are.
+          returned: success
+          type: int
+        noiommu:
+          description: The nodes under C(/dev/vfio) that work without an IOMMU.
+          returned: success
+          type: list
+          elements: str
+        unread:
+          description: What could not be read.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            path:
+              description: The file, or the command.
+              returned: success
+              type: str
+            reason:
+              description: Why.
+              returned: success
+              type: str
     # section: ksm
+    ksm:
+      description: Kernel same-page merging.
+      returned: success
+      type: dict
+      contains:
+        present:
+          description: Whether the kernel has it.
+          returned: success
+          type: bool
+        run:
+          description: C(/sys/kernel/mm/ksm/run), null without it.
+          returned: success
+          type: int
+        pages_shared:
+          description: Pages that stand for several, null without it.
+          returned: success
+          type: int
+        pages_sharing:
+          description:
+            - Pages that were merged into those, null without it. They stay merged when C(run) goes from 1 to 0.
+          returned: success
+          type: int
+        merge_across_nodes:
+          description: Whether pages of different NUMA nodes are merged, null without it.
+          returned: success
+          type: bool
+        services:
+          description: The services that turn it on.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The service, without C(.service).
+              returned: success
+              type: str
+            installed:
+              description: Whether there is a unit, a mask aside.
+              returned: success
+              type: bool
+            masked:
+              description: Whether it is masked.
+              returned: success
+              type: bool
+            enabled:
+              description: Whether it starts at boot.
+              returned: success
+              type: bool
+            running:
+              description: Whether it has a process.
+              returned: success
+              type: bool
+        unread:
+          description: What could not be read.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            path:
+              description: The file, or the command.
+              returned: success
+              type: str
+            reason:
+              description: Why.
+              returned: success
+              type: str
     # section: files
+    files:
+      description:
+        - Who can get at what decides about guests, or holds their secrets or memory. What lies below a directory that
+          others cannot pass is out of their reach.
+      returned: success
+      type: dict
+      contains:
+        configuration:
+          description:
+            - Configuration files and directories of libvirt, QEMU and SASL; networks, filters, pools. Root's, written
+              by nobody else.
+          returned: success
+          type: dict
+          contains:
+            checked:
+              description: How many were looked at.
+              returned: success
+              type: int
+            truncated:
+              description: Whether there was more than is looked at.
+              returned: success
+              type: bool
+            deviations:
+              description:
+                - Those with more than they should have, at most 20; null where none was found among what could be
+                  looked at, and that was not all.
+              returned: success
+              type: list
+              elements: dict
+              contains:
+                name:
+                  description: The path.
+                  returned: success
+                  type: str
+                path:
+                  description: The path.
+                  returned: success
+                  type: str
+                mode:
+                  description: The permission bits.
+                  returned: success
+                  type: str
+                owner:
+                  description: The owner.
+                  returned: success
+                  type: str
+                group:
+                  description: The group.
+                  returned: success
+                  type: str
+                expected:
+                  description: What it should have at most.
+                  returned: success
+                  type: str
+            deviations_total:
+              description: How many there are.
+              returned: success
+              type: int
+        definitions:
+          description: Guest definitions and status files. Root's alone.
+          returned: success
+          type: dict
+          contains:
+            checked:
+              description: How many were looked at.
+              returned: success
+              type: int
+            truncated:
+              description: Whether there was more than is looked at.
+              returned: success
+              type: bool
+            deviations:
+              description:
+                - Those with more than they should have, at most 20; null where none was found among what could be
+                  looked at, and that was not all.
+              returned: success
+              type: list
+              elements: dict
+              contains:
+                name:
+                  description: The path.
+                  returned: success
+                  type: str
+                path:
+                  description: The path.
+                  returned: success
+                  type: str
+                mode:
+                  description: The permission bits.
+                  returned: success
+                  type: str
+                owner:
+                  description: The owner.
+                  returned: success
+                  type: str
+                group:
+                  description: The group.
+                  returned: success
+                  type: str
+                expected:
+                  description: What it should have at most.
+                  returned: success
+                  type: str
+            deviations_total:
+              description: How many there are.
+              returned: success
+              type: int
+        secrets:
+          description:
+            - Secrets, SASL passwords, keytabs, C(auth.conf), and C(qemu.conf) where it has a password. Root's alone.
+          returned: success
+          type: dict
+          contains:
+            checked:
+              description: How many were looked at.
+              returned: success
+              type: int
+            truncated:
+              description: Whether there was more than is looked at.
+              returned: success
+              type: bool
+            deviations:
+              description:
+                - Those with more than they should have, at most 20; null where none was found among what could be
+                  looked at, and that was not all.
+              returned: success
+              type: list
+              elements: dict
+              contains:
+                name:
+                  description: The path.
+                  returned: success
+                  type: str
+                path:
+                  description: The path.
+                  returned: success
+                  type: str
+                mode:
+                  description: The permission bits.
+                  returned: success
+                  type: str
+                owner:
+                  description: The owner.
+                  returned: success
+                  type: str
+                group:
+                  description: The group.
+                  returned: success
+                  type: str
+                expected:
+                  description: What it should have at most.
+                  returned: success
+                  type: str
+            deviations_total:
+              description: How many there are.
+              returned: success
+              type: int
+        tls_keys:
+          description: Private TLS keys; those of QEMU may be read by its group.
+          returned: success
+          type: dict
+          contains:
+            checked:
+              description: How many were looked at.
+              returned: success
+              type: int
+            truncated:
+              description: Whether there was more than is looked at.
+              returned: success
+              type: bool
+            deviations:
+              description:
+                - Those with more than they should have, at most 20; null where none was found among what could be
+                  looked at, and that was not all.
+              returned: success
+              type: list
+              elements: dict
+              contains:
+                name:
+                  description: The path.
+                  returned: success
+                  type: str
+                path:
+                  description: The path.
+                  returned: success
+                  type: str
+                mode:
+                  description: The permission bits.
+                  returned: success
+                  type: str
+                owner:
+                  description: The owner.
+                  returned: success
+                  type: str
+                group:
+                  description: The group.
+                  returned: success
+                  type: str
+                expected:
+                  description: What it should have at most.
+                  returned: success
+                  type: str
+            deviations_total:
+              description: How many there are.
+              returned: success
+              type: int
+        ca_keys:
+          description: Directories for TLS files; a deviation is a certificate authority's private key in one of them.
+          returned: success
+          type: dict
+          contains:
+            checked:
+              description: How many were looked at.
+              returned: success
+              type: int
+            truncated:
+              description: Whether there was more than is looked at.
+              returned: success
+              type: bool
+            deviations:
+              description:
+                - Those with more than they should have, at most 20; null where none was found among what could be
+                  looked at, and that was not all.
+              returned: success
+              type: list
+              elements: dict
+              contains:
+                name:
+                  description: The path.
+                  returned: success
+                  type: str
+                path:
+                  description: The path.
+                  returned: success
+                  type: str
+                mode:
+                  description: The permission bits.
+                  returned: success
+                  type: str
+                owner:
+                  description: The owner.
+                  returned: success
+                  type: str
+                group:
+                  description: The group.
+                  returned: success
+                  type: str
+                expected:
+                  description: What it should have at most.
+                  returned: success
+                  type: str
+            deviations_total:
+              description: How many there are.
+              returned: success
+              type: int
+        saved:
+          description: Saved guests, snapshots, memory files, state of TPMs, and their directories. Nothing for others.
+          returned: success
+          type: dict
+          contains:
+            checked:
+              description: How many were looked at.
+              returned: success
+              type: int
+            truncated:
+              description: Whether there was more than is looked at.
+              returned: success
+              type: bool
+            deviations:
+              description:
+                - Those with more than they should have, at most 20; null where none was found among what could be
+                  looked at, and that was not all.
+              returned: success
+              type: list
+              elements: dict
+              contains:
+                name:
+                  description: The path.
+                  returned: success
+                  type: str
+                path:
+                  description: The path.
+                  returned: success
+                  type: str
+                mode:
+                  description: The permission bits.
+                  returned: success
+                  type: str
+                owner:
+                  description: The owner.
+                  returned: success
+                  type: str
+                group:
+                  description: The group.
+                  returned: success
+                  type: str
+                expected:
+                  description: What it should have at most.
+                  returned: success
+                  type: str
+            deviations_total:
+              description: How many there are.
+              returned: success
+              type: int
+        dumps:
+          description: Dumps of guests and of processes. Nothing for others.
+          returned: success
+          type: dict
+          contains:
+            checked:
+              description: How many were looked at.
+              returned: success
+              type: int
+            truncated:
+              description: Whether there was more than is looked at.
+              returned: success
+              type: bool
+            deviations:
+              description:
+                - Those with more than they should have, at most 20; null where none was found among what could be
+                  looked at, and that was not all.
+              returned: success
+              type: list
+              elements: dict
+              contains:
+                name:
+                  description: The path.
+                  returned: success
+                  type: str
+                path:
+                  description: The path.
+                  returned: success
+                  type: str
+                mode:
+                  description: The permission bits.
+                  returned: success
+                  type: str
+                owner:
+                  description: The owner.
+                  returned: success
+                  type: str
+                group:
+                  description: The group.
+                  returned: success
+                  type: str
+                expected:
+                  description: What it should have at most.
+                  returned: success
+                  type: str
+            deviations_total:
+              description: How many there are.
+              returned: success
+              type: int
+        nvram:
+          description: Variable stores of UEFI guests. Nothing for others.
+          returned: success
+          type: dict
+          contains:
+            checked:
+              description: How many were looked at.
+              returned: success
+              type: int
+            truncated:
+              description: Whether there was more than is looked at.
+              returned: success
+              type: bool
+            deviations:
+              description:
+                - Those with more than they should have, at most 20; null where none was found among what could be
+                  looked at, and that was not all.
+              returned: success
+              type: list
+              elements: dict
+              contains:
+                name:
+                  description: The path.
+                  returned: success
+                  type: str
+                path:
+                  description: The path.
+                  returned: success
+                  type: str
+                mode:
+                  description: The permission bits.
+                  returned: success
+                  type: str
+                owner:
+                  description: The owner.
+                  returned: success
+                  type: str
+                group:
+                  description: The group.
+                  returned: success
+                  type: str
+                expected:
+                  description: What it should have at most.
+                  returned: success
+                  type: str
+            deviations_total:
+              description: How many there are.
+              returned: success
+              type: int
+        hooks:
+          description: Hook scripts, which libvirt runs as root. Root's, written by nobody else.
+          returned: success
+          type: dict
+          contains:
+            checked:
+              description: How many were looked at.
+              returned: success
+              type: int
+            truncated:
+              description: Whether there was more than is looked at.
+              returned: success
+              type: bool
+            deviations:
+              description:
+                - Those with more than they should have, at most 20; null where none was found among what could be
+                  looked at, and that was not all.
+              returned: success
+              type: list
+              elements: dict
+              contains:
+                name:
+                  description: The path.
+                  returned: success
+                  type: str
+                path:
+                  description: The path.
+                  returned: success
+                  type: str
+                mode:
+                  description: The permission bits.
+                  returned: success
+                  type: str
+                owner:
+                  description: The owner.
+                  returned: success
+                  type: str
+                group:
+                  description: The group.
+                  returned: success
+                  type: str
+                expected:
+                  description: What it should have at most.
+                  returned: success
+                  type: str
+            deviations_total:
+              description: How many there are.
+              returned: success
+              type: int
+            files:
+              description: The hook scripts, at most 50.
+              returned: success
+              type: list
+              elements: dict
+              contains:
+                name:
+                  description: The path.
+                  returned: success
+                  type: str
+                sha256:
+                  description: The digest of its content.
+                  returned: success
+                  type: str
+                executable:
+                  description: Whether it is executable, which libvirt asks for.
+                  returned: success
+                  type: bool
+        devices:
+          description: Device nodes.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The path.
+              returned: success
+              type: str
+            present:
+              description: Whether it is there.
+              returned: success
+              type: bool
+            mode:
+              description: The permission bits, null if it is not there.
+              returned: success
+              type: str
+            owner:
+              description: The owner, null if it is not there.
+              returned: success
+              type: str
+            group:
+              description: The group, null if it is not there.
+              returned: success
+              type: str
+            others:
+              description: Whether others may read or write it, null if it is not there.
+              returned: success
+              type: bool
+            acl:
+              description: Whether it has an access control list, null where that cannot be told.
+              returned: success
+              type: bool
+        bridge_helper:
+          description: QEMU's helper that joins guests of ordinary users to bridges.
+          returned: success
+          type: dict
+          contains:
+            helpers:
+              description: The helpers that are installed.
+              returned: success
+              type: list
+              elements: dict
+              contains:
+                name:
+                  description: The path.
+                  returned: success
+                  type: str
+                mode:
+                  description: The permission bits, without setuid.
+                  returned: success
+                  type: str
+                owner:
+                  description: The owner.
+                  returned: success
+                  type: str
+                group:
+                  description: The group.
+                  returned: success
+                  type: str
+                setuid:
+                  description: Whether it is setuid.
+                  returned: success
+                  type: bool
+                capabilities:
+                  description: Whether it has file capabilities, null where that cannot be told.
+                  returned: success
+                  type: bool
+                privileged:
+                  description: Whether it gets privileges that its caller does not have.
+                  returned: success
+                  type: bool
+            rules:
+              description: The rules of its C(bridge.conf) and of what that includes, in their order.
+              returned: success
+              type: list
+              elements: dict
+              contains:
+                name:
+                  description: The file.
+                  returned: success
+                  type: str
+                action:
+                  description: V(allow) or V(deny).
+                  returned: success
+                  type: str
+                bridge:
+                  description: The bridge, or V(all).
+                  returned: success
+                  type: str
+                group:
+                  description: The group of the file, whose members it is for where others may not read it.
+                  returned: success
+                  type: str
+                others:
+                  description: Whether others may read the file.
+                  returned: success
+                  type: bool
+            allow_all:
+              description: Whether a rule allows all bridges.
+              returned: success
+              type: bool
+        polkit:
+          description: The files that polkit takes rules from, and their directories. Written by nobody but root.
+          returned: success
+          type: dict
+          contains:
+            checked:
+              description: How many were looked at.
+              returned: success
+              type: int
+            truncated:
+              description: Whether there was more than is looked at.
+              returned: success
+              type: bool
+            deviations:
+              description:
+                - Those with more than they should have, at most 20; null where none was found among what could be
+                  looked at, and that was not all.
+              returned: success
+              type: list
+              elements: dict
+              contains:
+                name:
+                  description: The path.
+                  returned: success
+                  type: str
+                path:
+                  description: The path.
+                  returned: success
+                  type: str
+                mode:
+                  description: The permission bits.
+                  returned: success
+                  type: str
+                owner:
+                  description: The owner.
+                  returned: success
+                  type: str
+                group:
+                  description: The group.
+                  returned: success
+                  type: str
+                expected:
+                  description: What it should have at most.
+                  returned: success
+                  type: str
+            deviations_total:
+              description: How many there are.
+              returned: success
+              type: int
+            rules:
+              description: The rules that say yes to actions of libvirt, at most 40.
+              returned: success
+              type: list
+              elements: dict
+              contains:
+                name:
+                  description: The file.
+                  returned: success
+                  type: str
+                actions:
+                  description: The actions that it names; V(*) for any.
+                  returned: success
+                  type: list
+                  elements: str
+                to:
+                  description: The groups and users that it names.
+                  returned: success
+                  type: list
+                  elements: str
+                verdict:
+                  description:
+                    - V(scoped) to those that it names, V(blanket) for everybody; null where a person has to read it.
+                  returned: success
+                  type: str
+            rules_total:
+              description: How many there are.
+              returned: success
+              type: int
+            manage:
+              description: The defaults for C(org.libvirt.unix.manage), which hold where no rule decides.
+              returned: success
+              type: dict
+              contains:
+                any:
+                  description: For any client; null where libvirt's policy is not installed.
+                  returned: success
+                  type: str
+                inactive:
+                  description: For clients in inactive local sessions, likewise.
+                  returned: success
+                  type: str
+                active:
+                  description: For clients in active local sessions, likewise.
+                  returned: success
+                  type: str
+        unread:
+          description: What could not be read.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            path:
+              description: The file, or the command.
+              returned: success
+              type: str
+            reason:
+              description: Why.
+              returned: success
+              type: str
     # section: groups
+    groups:
+      description: Groups whose members are root by another name, or close to it.
+      returned: success
+      type: dict
+      contains:
+        remote:
+          description: Where else than in files the host looks groups up, by C(nsswitch.conf).
+          returned: success
+          type: list
+          elements: str
+        groups:
+          description: The groups.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The group.
+              returned: success
+              type: str
+            present:
+              description: Whether the host has it.
+              returned: success
+              type: bool
+            gid:
+              description: Its number, null if the host does not have it.
+              returned: success
+              type: int
+            members:
+              description: The users in it, those whose primary group it is included, at most 100.
+              returned: success
+              type: list
+              elements: str
+            members_total:
+              description: How many there are.
+              returned: success
+              type: int
+            primary:
+              description: Those whose primary group it is. Of users that are not in C(/etc/passwd) this is not known.
+              returned: success
+              type: list
+              elements: str
+        unread:
+          description: What could not be read.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            path:
+              description: The file, or the command.
+              returned: success
+              type: str
+            reason:
+              description: Why.
+              returned: success
+              type: str
     # section: storage
+    storage:
+      description: Storage of guests.
+      returned: success
+      type: dict
+      contains:
+        pools:
+          description: The storage pools.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The pool.
+              returned: success
+              type: str
+            type:
+              description: Its type.
+              returned: success
+              type: str
+            path:
+              description: Its target, empty for none.
+              returned: success
+              type: str
+            active:
+              description: Whether it runs.
+              returned: success
+              type: bool
+            autostart:
+              description: Whether it starts with libvirt.
+              returned: success
+              type: bool
+            remote:
+              description: Whether its target is on a network file system.
+              returned: success
+              type: bool
+            mode:
+              description: The permission bits of the target; null for none, or on a network file system.
+              returned: success
+              type: str
+            owner:
+              description: The owner of the target, likewise.
+              returned: success
+              type: str
+            group:
+              description: The group of the target, likewise.
+              returned: success
+              type: str
+        images:
+          description:
+            - Images in pools that are directories, install media (C(.iso)) aside, and the disks of guests, with those
+              directories. Nothing for others.
+          returned: success
+          type: dict
+          contains:
+            checked:
+              description: How many were looked at.
+              returned: success
+              type: int
+            truncated:
+              description: Whether there was more than is looked at.
+              returned: success
+              type: bool
+            deviations:
+              description:
+                - Those with more than they should have, at most 20; null where none was found among what could be
+                  looked at, and that was not all.
+              returned: success
+              type: list
+              elements: dict
+              contains:
+                name:
+                  description: The path.
+                  returned: success
+                  type: str
+                path:
+                  description: The path.
+                  returned: success
+                  type: str
+                mode:
+                  description: The permission bits.
+                  returned: success
+                  type: str
+                owner:
+                  description: The owner.
+                  returned: success
+                  type: str
+                group:
+                  description: The group.
+                  returned: success
+                  type: str
+                expected:
+                  description: What it should have at most.
+                  returned: success
+                  type: str
+            deviations_total:
+              description: How many there are.
+              returned: success
+              type: int
+        uses:
+          description:
+            - Images that the host's own kernel looks into, at most 100; null where the guests' definitions cannot be
+              read.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The image, or the network block device.
+              returned: success
+              type: str
+            how:
+              description: V(loop), V(mounted), V(nbd) or V(device mapper).
+              returned: success
+              type: str
+            by:
+              description: The device or program.
+              returned: success
+              type: str
+            guests:
+              description: The guests that have it as a disk.
+              returned: success
+              type: list
+              elements: str
+        loops:
+          description: The loop devices that are set up.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The device.
+              returned: success
+              type: str
+            file:
+              description: The file behind it.
+              returned: success
+              type: str
+        nbds:
+          description: The network block devices that are connected.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The device.
+              returned: success
+              type: str
+            pid:
+              description: The process that serves it.
+              returned: success
+              type: int
+            program:
+              description: The name of its program, empty if it cannot be told.
+              returned: success
+              type: str
+        lvm:
+          description: Which devices LVM of the host looks at.
+          returned: success
+          type: dict
+          contains:
+            installed:
+              description: Whether the host has LVM.
+              returned: success
+              type: bool
+            devices_file:
+              description: Whether it is bound to a list of devices.
+              returned: success
+              type: bool
+            global_filter:
+              description: C(global_filter) of C(lvm.conf), null for none.
+              returned: success
+              type: str
+        unread:
+          description: What could not be read.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            path:
+              description: The file, or the command.
+              returned: success
+              type: str
+            reason:
+              description: Why.
+              returned: success
+              type: str
     # section: packages
+    packages:
+      description: The packages that virtualization is made of.
+      returned: success
+      type: dict
+      contains:
+        source:
+          description: V(dpkg), V(rpm), or empty where neither can be asked.
+          returned: success
+          type: str
+        reason:
+          description: Why not, otherwise empty.
+          returned: success
+          type: str
+        installed:
+          description: The packages, at most 120.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The package.
+              returned: success
+              type: str
+            version:
+              description: Its version.
+              returned: success
+              type: str
+            family:
+              description:
+                - V(kernel), V(microcode), V(libvirt), V(qemu), V(edk2), V(seabios), V(swtpm), V(virtiofsd), V(dnsmasq),
+                  V(openvswitch) or V(passt).
+              returned: success
+              type: str
+        installed_total:
+          description: How many there are.
+          returned: success
+          type: int
+        security:
+          description: What the package lists on this host know of security updates. Nothing is fetched.
+          returned: success
+          type: dict
+          contains:
+            pending:
+              description: The updates. Null where the lists do not tell, or are older than 14 days and know of none.
+              returned: success
+              type: list
+              elements: dict
+              contains:
+                name:
+                  description: The package.
+                  returned: success
+                  type: str
+                family:
+                  description: As above.
+                  returned: success
+                  type: str
+                installed:
+                  description: The installed version.
+                  returned: success
+                  type: str
+                candidate:
+                  description: The version of the update.
+                  returned: success
+                  type: str
+            age_days:
+              description: The age of the youngest list, null for none.
+              returned: success
+              type: int
+            reason:
+              description: Why pending is null, otherwise empty.
+              returned: success
+              type: str
+        unread:
+          description: What could not be read.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            path:
+              description: The file, or the command.
+              returned: success
+              type: str
+            reason:
+              description: Why.
+              returned: success
+              type: str
     # section: firewall
+    firewall:
+      description: The host's packet filter, by the tools that it has.
+      returned: success
+      type: dict
+      contains:
+        tools:
+          description:
+            - What was asked; C(/sys/module) where nftables is a module that nobody has loaded. Empty where the rules
+              cannot be listed.
+          returned: success
+          type: list
+          elements: str
+        input:
+          description: The chains that packets for the host enter by; null where the rules cannot be listed.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: Family or table, table and chain.
+              returned: success
+              type: str
+            policy:
+              description: V(accept) or V(drop).
+              returned: success
+              type: str
+            rules:
+              description: How many rules the chain itself has.
+              returned: success
+              type: int
+        ports:
+          description: What a new connection to a port of virtualization meets.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: What listens there.
+              returned: success
+              type: str
+            port:
+              description: The port; of a range its first.
+              returned: success
+              type: int
+            ipv4:
+              description:
+                - V(open) for nothing hinders it; V(closed); V(restricted) for it depends on the sender, the interface,
+                  or what cannot be followed; null where the rules cannot be listed.
+              returned: success
+              type: str
+            ipv6:
+              description: The same, or V(disabled) on a host without IPv6.
+              returned: success
+              type: str
+        unread:
+          description: What could not be read.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            path:
+              description: The file, or the command.
+              returned: success
+              type: str
+            reason:
+              description: Why.
+              returned: success
+              type: str
 """
 
 from ansible.module_utils.basic import AnsibleModule
