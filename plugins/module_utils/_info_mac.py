@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import typing as t
 
-from . import _apparmor, _confinement, _selinux
+from . import _apparmor, _confinement, _selinux, _units
 from ._host import Host
 from ._infocontext import Context
 
@@ -66,9 +66,10 @@ def _configured(host: Host, model: str, config: dict[str, str]) -> dict[str, t.A
     """What is on disk for the next boot. A boot loader's arguments are in the section ``kernel``."""
     wants = "/etc/systemd/system/sysinit.target.wants/apparmor.service"
     service = host.stat_optional(wants, follow=False) is not None
+    loads = service if service or _units.boot(host).init == "systemd" else None
     selinux = config.get("SELINUX", "")
     return {
-        "enforcing": {"apparmor": service, "selinux": selinux == "enforcing"}.get(model, False),
+        "enforcing": {"apparmor": loads, "selinux": selinux == "enforcing"}.get(model, False),
         "source": {"apparmor": wants, "selinux": _selinux.CONFIG}.get(model, ""),
         "apparmor_service": service,
         "selinux": selinux,

@@ -35,6 +35,7 @@ def facts(context: Context) -> dict[str, t.Any]:
         "user_from": source,
         "memfd_noexec": None if noexec is None else int(noexec),
         "fallback": _fallback(context),
+        "unread": [{"path": "memfd_create(2)", "reason": reason}] if works is None else [],
     }
 
 

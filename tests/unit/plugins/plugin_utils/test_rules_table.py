@@ -75,7 +75,8 @@ def undocumented(value: t.Any, shape: Shape, path: str) -> list[str]:
 def test_a_file_of_rules_is_as_it_should_be(path: Path) -> None:
     rules = BY_FILE[path.stem]
     assert isinstance(rules, list), f"\n{rules}"
-    assert [rule.id for rule in rules if rule.category != path.stem] == []
+    # a trap may stand with the rules of what it is about
+    assert [rule.id for rule in rules if rule.category not in (path.stem, "trap")] == []
 
 
 def test_ids_and_codes_are_unique() -> None:
