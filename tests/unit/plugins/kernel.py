@@ -15,13 +15,14 @@ import shutil
 import typing as t
 from pathlib import Path
 
-from ansible_collections.hypervisor.hardening.plugins.module_utils._host import Completed, Host
+from ansible_collections.hypervisor.hardening.plugins.module_utils._host import Completed
 from ansible_collections.hypervisor.hardening.plugins.module_utils._syscalls import (
     MS_PRIVATE,
     MS_SHARED,
     MS_SLAVE,
     MS_UNBINDABLE,
 )
+from ansible_collections.hypervisor.hardening.tests.unit.plugins.treehost import TreeHost
 
 HUGETLBFS_MAGIC = 0x958458F6  # linux/magic.h
 TMPFS_MAGIC = 0x01021994
@@ -47,11 +48,11 @@ SLAVE = re.sub(r" (shared|master):(\d+)", r" master:\2", SHARED)
 _TAG = {MS_PRIVATE: "", MS_SHARED: " shared:900", MS_SLAVE: " master:901", MS_UNBINDABLE: " unbindable"}
 
 
-class PlayedHost(Host):
+class PlayedHost(TreeHost):
     """``refused``: mount points at which mount(2) gives an error number; ``limit``: what the pools can hold at most."""
 
     def __init__(self, root: Path) -> None:
-        super().__init__(str(root))
+        super().__init__(root)
         self.refused: dict[str, int] = {}
         self.busy: set[str] = set()
         self.limit: dict[str, int] = {}
@@ -68,16 +69,6 @@ class PlayedHost(Host):
             (root / directory).mkdir(parents=True)
         self.link("/proc/1/root", "../..")
         self.link("/proc/1/ns/mnt", "mnt:[4026531841]")
-
-    def put(self, path: str, text: str) -> None:
-        full = Path(self.path(path))
-        full.parent.mkdir(parents=True, exist_ok=True)
-        full.write_text(text)
-
-    def link(self, path: str, target: str) -> None:
-        full = Path(self.path(path))
-        full.parent.mkdir(parents=True, exist_ok=True)
-        full.symlink_to(target)
 
     def guest(self, name: str, pid: int, mountinfo: str | None) -> None:
         """A running guest of libvirt, in a mount namespace of its own unless ``mountinfo`` is None."""

@@ -13,18 +13,19 @@ import time
 import typing as t
 from pathlib import Path
 
-from ansible_collections.hypervisor.hardening.plugins.module_utils._host import Completed, Host, HostError
+from ansible_collections.hypervisor.hardening.plugins.module_utils._host import Completed, HostError
+from ansible_collections.hypervisor.hardening.tests.unit.plugins.treehost import TreeHost
 
 CONF = "/etc/libvirt/qemu.conf"
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
-class LibvirtHost(Host):
+class LibvirtHost(TreeHost):
     """``took_off``: what happens to guests at the next restart; ``takes_up``: whether libvirtd then writes their status
     files; ``hangs``: commands that give no answer."""
 
     def __init__(self, root: Path) -> None:
-        super().__init__(str(root))
+        super().__init__(root)
         self.calls: list[str] = []
         self.hangs: set[str] = set()
         self.unit = {"LoadState": "loaded", "KillMode": "process", "MainPID": "0"}
@@ -41,11 +42,6 @@ class LibvirtHost(Host):
         for directory in ("run/systemd/system", "etc/libvirt", "run/libvirt/qemu"):
             (root / directory).mkdir(parents=True)
         self.put(CONF, "# empty\n")
-
-    def put(self, path: str, text: str) -> None:
-        full = Path(self.path(path))
-        full.parent.mkdir(parents=True, exist_ok=True)
-        full.write_text(text)
 
     def process(self, pid: int, comm: str, ticks: int, *words: str, state: str = "S") -> None:
         self.put(f"/proc/{pid}/stat", f"{pid} ({comm}) {state} 1 " + " ".join(["0"] * 17) + f" {ticks} 0\n")

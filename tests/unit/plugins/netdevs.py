@@ -13,7 +13,8 @@ import shutil
 import typing as t
 from pathlib import Path
 
-from ansible_collections.hypervisor.hardening.plugins.module_utils._host import Completed, Host
+from ansible_collections.hypervisor.hardening.plugins.module_utils._host import Completed
+from ansible_collections.hypervisor.hardening.tests.unit.plugins.treehost import TreeHost
 
 HOST_NETWORK = "net:[4026531840]"
 ELSEWHERE = "net:[4026532999]"
@@ -22,11 +23,11 @@ TUN, TAP, MULTI_QUEUE, PERSIST, NO_PI, VNET_HDR = 0x1, 0x2, 0x100, 0x800, 0x1000
 PERSISTENT_TAP = TAP | PERSIST | NO_PI
 
 
-class NetHost(Host):
+class NetHost(TreeHost):
     """``busy``: TAP devices that somebody takes just before ``ip`` removes them; ``addresses``: by device."""
 
     def __init__(self, root: Path) -> None:
-        super().__init__(str(root))
+        super().__init__(root)
         self._index = 1
         self.busy: set[str] = set()
         self.addresses: dict[str, list[dict[str, t.Any]]] = {}
@@ -37,16 +38,6 @@ class NetHost(Host):
         self.link("/proc/self/ns/net", HOST_NETWORK)
         self.put("/sys/class/net/bonding_masters", "\n")
         self.device("lo", type="772", carrier="1")
-
-    def put(self, path: str, text: str) -> None:
-        full = Path(self.path(path))
-        full.parent.mkdir(parents=True, exist_ok=True)
-        full.write_text(text, encoding="utf-8")
-
-    def link(self, path: str, target: str) -> None:
-        full = Path(self.path(path))
-        full.parent.mkdir(parents=True, exist_ok=True)
-        full.symlink_to(target)
 
     def device(self, name: str, *, devtype: str = "", master: str = "", **files: str) -> None:
         """A device: its DEVTYPE, the device that it is a port of, and more files of sysfs by name."""

@@ -11,7 +11,7 @@ import types
 import typing as t
 from pathlib import Path
 
-from ansible_collections.hypervisor.hardening.plugins.module_utils._host import Host
+from ansible_collections.hypervisor.hardening.tests.unit.plugins.treehost import TreeHost
 
 # A guest of libvirt 11.3 with max_core = 0.
 STATUS = """\
@@ -77,26 +77,16 @@ BUILT_IN = {"null": "1:3", "full": "1:7", "zero": "1:5", "random": "1:8", "urand
 HOST_NAMESPACES = types.MappingProxyType({"mnt": "mnt:[4026531841]", "user": "user:[4026531837]"})
 
 
-class QemuHost(Host):
+class QemuHost(TreeHost):
     """Device nodes are played by files, as whoever runs the tests need not be root; see ``node``."""
 
     def __init__(self, root: Path) -> None:
-        super().__init__(str(root))
+        super().__init__(root)
         self.put("/proc/sys/kernel/random/boot_id", "b5b0\n")
         self.put("/proc/mounts", "cgroup /sys/fs/cgroup/devices cgroup rw,relatime,devices 0 0\n")
         self.process(1, "/usr/lib/systemd/systemd", status=DAEMON_STATUS, mounts=HOST_MOUNTS)
         for name, device in BUILT_IN.items():
             self.node(f"/dev/{name}", f"char {device}", group=993 if name == "kvm" else 0)
-
-    def put(self, path: str, text: str) -> None:
-        full = Path(self.path(path))
-        full.parent.mkdir(parents=True, exist_ok=True)
-        full.write_text(text)
-
-    def link(self, path: str, target: str) -> None:
-        full = Path(self.path(path))
-        full.parent.mkdir(parents=True, exist_ok=True)
-        full.symlink_to(target)
 
     def node(self, path: str, device: str, *, owner: int = 0, group: int = 0, mode: str = "0666") -> None:
         """A device node; ``device`` is for example ``char 1:3``."""
