@@ -44,8 +44,17 @@ class Expected:
         return cls(operator, wanted, param)
 
     def resolved(self, params: Mapping[str, t.Any]) -> Expected:
-        """With the parameter's value as it is now."""
-        return self if self.param is None else replace(self, wanted=params[self.param])
+        """With the parameter's value as it is now.
+
+        :raises ExpectedError: the operator cannot use it.
+        """
+        if self.param is None:
+            return self
+        try:
+            _usable(self.operator, params[self.param])
+        except ExpectedError as error:
+            raise ExpectedError(f"{self.param}: {error}") from error
+        return replace(self, wanted=params[self.param])
 
     def holds(self, value: t.Any) -> bool:
         """Whether the value, which is not null, is as expected.

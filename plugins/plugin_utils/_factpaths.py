@@ -150,11 +150,12 @@ class _Walk:
         return SINGLE
 
     def key(self, name: str, at: Shape) -> Shape:
-        where = at.path or "the facts"
+        where = at.path or ("the document" if at is self.root else "what is before it")
         if at.kind == "list":
             raise UnknownPath(f"{where} is a list, which has no key {name}: write {where}[].{name}")
         if at.kind == "text":
-            raise UnknownPath(f"{where} is a single value, which has no key {name}")
+            hint = "" if at.path else "; !a.b is (!a).b, write !(a.b)"
+            raise UnknownPath(f"{where} is a single value, which has no key {name}{hint}")
         path = f"{at.path}.{name}" if at.path else name
         if at.contains is None:
             shape = Shape("any", path)
@@ -163,9 +164,10 @@ class _Walk:
             raise UnknownPath(f"{where} has no {name}{hint}{_nearest(name, at.contains)}")
         else:
             shape = at.contains[name]
+            shape = shape if shape.path else replace(shape, path=path)
         if at is self.root:
             self.found.roots.add(name)
-        self.found.paths.add(shape.path or path)
+        self.found.paths.add(shape.path)
         return shape
 
     def element(self, at: Shape, node: Node) -> Shape:

@@ -281,8 +281,9 @@ def _not(node: Node, counts: str) -> Step:
     text = spelled(node["children"][0])
 
     def step(value: t.Any, run: Run) -> bool:
+        before = len(run.nulls)
         original = child(value, run)
-        if original is None:
+        if original is None and len(run.nulls) == before:
             run.nulls.append((text, value))
         return _falsy(original)
 
@@ -373,7 +374,7 @@ def _filter(node: Node, counts: str) -> Step:
         for element in elements:
             before = len(run.nulls)
             held = condition(element, run)
-            if held is None:
+            if held is None and len(run.nulls) == before:
                 run.nulls.append((asked, element))
             # What only may be asked for is told as a null, and not as found.
             if len(run.nulls) == before and not _falsy(held):

@@ -142,10 +142,9 @@ def load(directories: Iterable[Path], sections: Mapping[str, Shape]) -> list[Rul
     places: dict[str, str] = {}
     for path in _files(directories, errors):
         for number, entry in enumerate(_entries(path, errors), 1):
-            reader = _Reader(entry, sections)
             name = entry.get("id") if isinstance(entry, dict) and isinstance(entry.get("id"), str) else f"rule {number}"
-            rule = reader.rule()
-            errors += [f"{path}: {name}: {error}" for error in reader.errors]
+            rule, wrong = read_rule(entry, sections)
+            errors += [f"{path}: {name}: {error}" for error in wrong]
             if rule is None:
                 continue
             rules.append(rule)
@@ -180,15 +179,22 @@ def with_params(rules: Iterable[Rule], params: Mapping[str, t.Any]) -> list[Rule
                 errors.append(f"params: {id_}: has no parameter {name}; it has {', '.join(defaults) or 'none'}")
             elif _kind(value) != _kind(defaults[name]):
                 errors.append(f"params: {id_}: {name}: is a {_kind(value)}, not a {_kind(defaults[name])}")
+    if not errors:
+        rules = [_resolved(rule, params.get(rule.id, {}), errors) for rule in rules]
     if errors:
         raise RuleError(errors)
-    return [_resolved(rule, {**rule.params, **params.get(rule.id, {})}) for rule in rules]
+    return rules
 
 
-def _resolved(rule: Rule, params: Mapping[str, t.Any]) -> Rule:
-    if not params:
+def _resolved(rule: Rule, own: Mapping[str, t.Any], errors: list[str]) -> Rule:
+    if not own:
         return rule
-    checks = tuple(replace(check, expected=check.expected.resolved(params)) for check in rule.checks)
+    params = {**rule.params, **own}
+    try:
+        checks = tuple(replace(check, expected=check.expected.resolved(params)) for check in rule.checks)
+    except ExpectedError as error:
+        errors.append(f"params: {rule.id}: {error}")
+        return rule
     return replace(rule, params=params, checks=checks)
 
 
@@ -231,6 +237,12 @@ def _entries(path: Path, errors: list[str]) -> list[t.Any]:
         errors.append(f"{path}: is no list of rules")
         return []
     return entries
+
+
+def read_rule(entry: t.Any, sections: Mapping[str, Shape]) -> tuple[Rule | None, list[str]]:
+    """One rule, or what is wrong with it, by its keys."""
+    reader = _Reader(entry, sections)
+    return reader.rule(), reader.errors
 
 
 class _Reader:
@@ -339,8 +351,9 @@ class _Reader:
         if entry.get("value") is None:
             self.errors.append(f"{key}.value: is missing")
         source = self.take(entry, "source", _line, f"{key}.")
-        steps = query.query.node["children"]
-        if not steps or any(step["type"] != "field" for step in steps):
+        node = query.query.node
+        steps = node["children"]
+        if node["type"] != "subexpression" or any(step["type"] != "field" for step in steps):
             self.errors.append(f"{key}: is only for a query that is a plain path; others say a.b || `default`")
             return None
         parent = self.expression(key, ".".join(json.dumps(step["value"]) for step in steps[:-1]))
