@@ -22,7 +22,7 @@ AUTOSTART = f"{_domainxml.DEFINITIONS}/autostart"
 # Of one guest no more devices of a kind are shown; all of them are judged.
 MOST = 128
 # No guest has so many; a hostile file of 4 MiB could hold a million, each of which becomes a value here.
-_MOST_ELEMENTS = 50_000
+_MOST_ELEMENTS = 20_000
 
 
 class DefinitionError(HardeningError):
@@ -89,7 +89,8 @@ def read(host: Host, names: t.Collection[str] = ()) -> tuple[list[Read], list[Un
                 unread.append(Unread(source, entry.name, entry.path, entry.reason))
             elif _too_large(entry):
                 reason = f"has more than {_MOST_ELEMENTS} elements, which no guest has"
-                unread.append(Unread(source, entry.name, entry.path, reason))
+                name = entry.path.rpartition("/")[2][: -len(".xml")]
+                unread.append(Unread(source, name, entry.path, reason))
             else:
                 found.append(reader.read(source, entry, entry.name in autostart))
     persistent = {entry.definition.name for entry in found if entry.source == "configured"}
@@ -114,7 +115,7 @@ class _Reader:
         if source == "configured":
             definition = replace(definition, pid=None)
         opened: tuple[Opened, ...] = ()
-        if any(argument.paths for argument in definition.passthrough.args):
+        if any(argument.paths or argument.device for argument in definition.passthrough.args):
             from . import _passthrough
 
             if self._around is None:

@@ -125,6 +125,8 @@ def _passed_through(definition: Definition) -> t.Iterator[_Finding]:
     for argument in through.args:
         if argument.network:
             yield "chardev_network", f"qemu:arg {option or argument.shown}", argument.shown, "a UNIX socket"
+        if argument.device:
+            yield "host_device", argument.device, "passed through", "none, or one that is allowed"
         if argument.display:
             yield "graphics_listen", f"qemu:arg {option}", argument.shown, "an address of this host alone"
         option = argument.shown if argument.shown.startswith("-") else ""

@@ -188,11 +188,11 @@ def _passed_through(host: Host, address: _Element) -> set[str]:
     """The nodes of the host's device at an ``<address>`` inside a ``<source>`` (formatdomain.rst, "Host devices")."""
     values = {str(name): str(value) for name, value in address.items()}
     if "uuid" in values:
-        return _vfio(host, f"/sys/bus/mdev/devices/{values['uuid']}")
+        return vfio_nodes(host, f"/sys/bus/mdev/devices/{values['uuid']}")
     try:
         if "slot" in values:
             domain, bus, slot, function = (int(values[name], 16) for name in ("domain", "bus", "slot", "function"))
-            return _vfio(host, f"/sys/bus/pci/devices/{domain:04x}:{bus:02x}:{slot:02x}.{function:x}")
+            return vfio_nodes(host, f"/sys/bus/pci/devices/{domain:04x}:{bus:02x}:{slot:02x}.{function:x}")
         if "device" in values:
             return {f"/dev/bus/usb/{int(values['bus']):03d}/{int(values['device']):03d}"}
         source = address.getparent()
@@ -207,7 +207,7 @@ def _passed_through(host: Host, address: _Element) -> set[str]:
     return set()
 
 
-def _vfio(host: Host, device: str) -> set[str]:
+def vfio_nodes(host: Host, device: str) -> set[str]:
     """The nodes for a device that the kernel's VFIO hands out (driver-api/vfio.rst): its group's, or its own."""
     found = {"/dev/vfio/vfio", "/dev/iommu"} | {f"/dev/vfio/devices/{name}" for name in host.list(f"{device}/vfio-dev")}
     try:

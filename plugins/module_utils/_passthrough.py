@@ -94,7 +94,7 @@ def opened(host: Host, definition: Definition, domain: _Element, around: Surroun
     given = frozenset(around.listed) | _guestdevices.from_definition(host, domain)
     found = []
     for argument in definition.passthrough.args:
-        for path in dict.fromkeys(argument.paths):
+        for path in dict.fromkeys((*argument.paths, *_nodes(host, argument.device))):
             status = _status(host, path)
             kind = "missing" if status is None else _KINDS.get(stat.S_IFMT(status.st_mode), "file")
             layers = (
@@ -107,6 +107,16 @@ def opened(host: Host, definition: Definition, domain: _Element, around: Surroun
             )
             found.append(Opened(argument.shown, path, kind, layers))
     return tuple(found[:_MOST_PATHS])
+
+
+def _nodes(host: Host, device: str) -> list[str]:
+    """The nodes by which QEMU gets at a device of the host that an argument takes."""
+    words = device.split()
+    if words[:1] == ["pci"]:
+        return sorted(_guestdevices.vfio_nodes(host, f"/sys/bus/pci/devices/{words[1]}"))
+    if words[:2] == ["usb", "bus"] and words[2].isdigit() and words[4].isdigit():
+        return [f"/dev/bus/usb/{int(words[2]):03d}/{int(words[4]):03d}"]
+    return []
 
 
 def _user(host: Host, document: Document | None) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 HIDDEN = "(hidden)"
 
@@ -42,12 +42,15 @@ _SECRET_KEY = re.compile(
     r"pass(?:wd|word|phrase)?|osk|token|secret|cookies?|credentials?|(?:api|access|private)[-_]?key", re.IGNORECASE
 )
 _SECRET_NAME = re.compile(r"pass(?:wd|word|phrase)?|secret|token|credential|(?:^|_)key(?:$|_)", re.IGNORECASE)
+# A password inside what is shown for another reason, such as a path with a comma.
+_INSIDE = re.compile(r"(?:pass(?:wd|word|phrase)?|secret|token)=", re.IGNORECASE)
 _SWITCH = re.compile(r"(?:on|off|yes|no|true|false|auto|none|0x[0-9a-f]{1,16}|\d{1,9}[kKMGTm]?)\Z")
 _OPTION = re.compile(r"--?[a-zA-Z][a-zA-Z0-9_-]{0,30}\Z")
 _WORD = re.compile(r"[+-]?[A-Za-z][\w.+-]{0,63}\Z")
 _ADDRESS = re.compile(r"(?:tcp|udp|telnet|websocket):[\w.\[\]:@%-]*\Z")
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://(?:([^/@]*)@)?([^/?#]*)")
 _PATH = re.compile(r"(?:(?:file|unix|pipe|mon|fd|host_device|host_cdrom)[:=]){0,2}(?://)?(/.*)\Z", re.DOTALL)
+_PCI = re.compile(r"(?:[0-9a-fA-F]{1,4}:)?[0-9a-fA-F]{1,2}:[0-9a-fA-F]{1,2}\.[0-7]\Z")
 _REMOTE = re.compile(r"(?:tcp|udp|telnet|websocket):")
 _CHARDEV_OPTIONS = ("monitor", "qmp", "qmp-pretty", "serial", "parallel", "gdb")
 _DISPLAY = re.compile(r"[\w.\[\]:%-]*:\d{1,5}\Z")
@@ -57,13 +60,15 @@ _LOCAL_DISPLAY = re.compile(r"unix:|none\b|127\.|localhost:|\[?::1\]?:\d")
 @dataclass(frozen=True)
 class Argument:
     """One argument as it may be shown. ``secret``: it holds a plain password; ``paths``: absolute ones of the host;
-    ``network``: it opens a character device on TCP or UDP; ``display``: a VNC server beyond this host."""
+    ``network``: it opens a character device on TCP or UDP; ``display``: a VNC server beyond this host;
+    ``device``: a device of the host, as a definition's host devices are called (``pci 0000:01:00.0``)."""
 
     shown: str
     secret: bool = False
     paths: tuple[str, ...] = ()
     network: bool = False
     display: bool = False
+    device: str = ""
 
 
 def arguments(values: t.Iterable[str]) -> tuple[Argument, ...]:
@@ -95,7 +100,7 @@ def _argument(option: str, value: str) -> Argument:
     if option in _FOR_THE_GUEST:
         return Argument(HIDDEN, secret=secret_words(value))
     if value.startswith(("{", "json:")):
-        return _json(value)
+        return replace(_json(value), device=_host_device(value) if option == "device" else "")
     items = [_item(option, place, item) for place, item in enumerate(_split(value))]
     words = ",".join(item.shown for item in items)
     is_secret_object = option == "object" and words.startswith("secret,")
@@ -107,6 +112,7 @@ def _argument(option: str, value: str) -> Argument:
         paths=tuple(path for item in items for path in item.paths),
         network=network,
         display=option == "vnc" and not _LOCAL_DISPLAY.match(value),
+        device=_host_device(value) if option == "device" else "",
     )
 
 
@@ -114,6 +120,32 @@ def _remote_chardev(value: str) -> bool:
     kind, _comma, rest = value.partition(",")
     keys = {item.partition("=")[0] for item in _split(rest)}
     return kind == "udp" or (kind == "socket" and "port" in keys)
+
+
+def _host_device(value: str) -> str:
+    """The PCI or USB device that vfio-pci or usb-host takes (QEMU's hw/vfio/pci.c, hw/usb/host-libusb.c)."""
+    if value.startswith("{"):
+        keys = _json_keys(value)
+        driver = keys.get("driver", "")
+    else:
+        driver, _comma, rest = value.partition(",")
+        keys = {key: text for key, _equals, text in (item.partition("=") for item in _split(rest))}
+    if driver.startswith("vfio-pci") and _PCI.match(keys.get("host", "")):
+        address = keys["host"].lower()
+        return f"pci {address if address.count(':') == 2 else f'0000:{address}'}"
+    if driver == "usb-host":
+        names = ("vendorid", "productid") if "vendorid" in keys else ("hostbus", "hostaddr")
+        first, second = (keys.get(name, "0") if keys.get(name, "").isalnum() else "0" for name in names)
+        return f"usb {first}:{second}" if "vendorid" in keys else f"usb bus {first} device {second}"
+    return ""
+
+
+def _json_keys(value: str) -> dict[str, str]:
+    try:
+        parsed = json.loads(value)
+    except (ValueError, RecursionError):
+        return {}
+    return {str(key): str(inner) for key, inner in parsed.items()} if isinstance(parsed, dict) else {}
 
 
 def _split(value: str) -> list[str]:
@@ -126,6 +158,8 @@ def _item(option: str, place: int, item: str) -> Argument:
     if equals and re.match(r"[\w.-]{1,64}\Z", key):
         shown = _value(key, value)
         return Argument(f"{key}={shown.shown}", shown.secret, shown.paths)
+    if _INSIDE.search(item):
+        return Argument(HIDDEN)
     if path := _PATH.match(item):
         return Argument(item, paths=(path[1],))
     if _ADDRESS.match(item) or _SWITCH.match(item) or item in _FLAG_SET:
@@ -145,7 +179,7 @@ def _value(key: str, value: str) -> Argument:
     last = key.rpartition(".")[2]
     if _SECRET_KEY.fullmatch(last):
         return Argument(HIDDEN, secret=bool(value))
-    if last in _FREE_TEXT:
+    if last in _FREE_TEXT or (_INSIDE.search(value) and not value.startswith("json:")):
         return Argument(HIDDEN)
     if value.startswith("json:"):
         return _json(value)

@@ -20,7 +20,7 @@ description:
   - No password, no value of an environment variable and no free text of an argument is in the result. It is said where
     a definition holds a password in plain text.
   - A file that cannot be read as a definition is listed with the reason. Entities, document types, more than 4 MiB (the
-    longest text that libvirt takes), nesting deeper than 256 levels and more than 50,000 elements are refused.
+    longest text that libvirt takes), nesting deeper than 256 levels and more than 20,000 elements are refused.
 options:
   names:
     description:
