@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.hypervisor.hardening.plugins.plugin_utils._factpaths import ANY, Shape
+from ansible_collections.hypervisor.hardening.plugins.plugin_utils._factpaths import ANY
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._rules import Rule, read_rule
 
-FREE = {name: ANY for name in ("host", "libvirt", "guests", "configuration", "listeners")}
+FREE = dict.fromkeys(("host", "libvirt", "guests", "configuration", "listeners"), ANY)
 EVIDENCE = {"source": "/proc"}
 
 
@@ -43,7 +43,7 @@ def check(query: str = "host.value", expected: t.Any = None, **changes: t.Any) -
     }
 
 
-def rule(id_: str = "a-rule", sections: dict[str, Shape] | None = None, **changes: t.Any) -> Rule:
-    made, errors = read_rule(entry(id_, **changes), sections or FREE)
+def rule(id_: str = "a-rule", **changes: t.Any) -> Rule:
+    made, errors = read_rule(entry(id_, **changes), FREE)
     assert made is not None, errors
     return made

@@ -32,9 +32,7 @@ def test_a_finding_tells_all_that_a_report_needs() -> None:
     made = rule(
         checks=[
             check("host.value", {"is": 1}),
-            check(
-                "host.on", {"one_of": ["on", 2]}, truth="running", evidence={"source": "/proc", "excerpt": "host"}
-            ),
+            check("host.on", {"one_of": ["on", 2]}, truth="running", evidence={"source": "/proc", "excerpt": "host"}),
         ]
     )
     assert judged(made, {"host": {"value": 1, "on": "off"}}) == [

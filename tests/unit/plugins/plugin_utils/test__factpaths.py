@@ -113,7 +113,7 @@ def test_refuses_what_is_documented_nowhere(expression: str, message: str, secti
 
 def test_a_file_without_return_values_is_refused(tmp_path: Path) -> None:
     (tmp_path / "info.py").write_text("x = 1", encoding="utf-8")
-    with pytest.raises(UnknownPath, match="info.py documents no return values"):
+    with pytest.raises(UnknownPath, match=r"info\.py documents no return values"):
         documented(tmp_path / "info.py")
 
 

@@ -16,7 +16,7 @@ from ansible_collections.hypervisor.hardening.plugins.plugin_utils._rules import
     read_rule,
     with_params,
 )
-from ansible_collections.hypervisor.hardening.tests.unit.plugins.plugin_utils.auditrules import FREE, check, entry, rule
+from ansible_collections.hypervisor.hardening.tests.unit.plugins.plugin_utils.auditrules import check, entry, rule
 
 TEXT = Shape("text")
 SECTIONS = {
@@ -203,6 +203,6 @@ def test_takes_the_operators_parameters() -> None:
 
 
 def test_a_parameter_that_an_operator_cannot_use_is_refused() -> None:
-    rules = [rule(params={"like": "a"}, checks=[check(expected={"matches": {"param": "like"}})], sections=FREE)]
+    rules = [rule(params={"like": "a"}, checks=[check(expected={"matches": {"param": "like"}})])]
     with pytest.raises(RuleError, match=r"params: a-rule: like: matches: is no regular expression"):
         with_params(rules, {"a-rule": {"like": "["}})
