@@ -148,7 +148,7 @@ class Host:
         return True
 
     def _is_booted(self) -> bool:
-        # Found anew each time: while nspawn hands its child on there is none, and after a reboot perhaps still the old one.
+        # Found anew each time: while nspawn hands its child on there is none, after a reboot perhaps still the old one.
         self.pid1 = find_init(self.supervisor)
         if self.pid1 == 0:
             return False
