@@ -43,7 +43,8 @@ def facts(context: Context) -> dict[str, t.Any]:
             {"name": name, "text": text, **_judged(text)}
             for name in names
             if (text := reader.text(f"{directory}/{name}")) is not None
-        ],
+        ]
+        or None,
         "unread": reader.unread,
     }
 

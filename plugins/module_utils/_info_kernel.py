@@ -279,7 +279,7 @@ def _kdump(reader: Reader) -> dict[str, t.Any]:
             level, source = integer(said[-1]), path
             break
     return {
-        "loaded": reader.truth("/sys/kernel/kexec_crash_loaded"),
+        "loaded": reader.truth("/sys/kernel/kexec_crash_loaded") or False,
         "dump_level": level,
         "configured_by": source,
     }

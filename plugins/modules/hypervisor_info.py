@@ -681,7 +681,10 @@ hypervisor:
               returned: success
               type: int
             source:
-              description: V(capabilities), V(qemu.conf) (with the host's table of users), or empty.
+              description:
+                - What says so - V(capabilities); without a connection C(/etc/libvirt/qemu.conf), or
+                  C(/var/lib/libvirt/qemu), which libvirt gives to QEMU's user whenever its driver starts. Empty where
+                  nothing does.
               returned: success
               type: str
         iommu:
@@ -2431,7 +2434,7 @@ hypervisor:
           type: dict
           contains:
             loaded:
-              description: Whether a crash kernel is loaded; null where the kernel does not tell.
+              description: Whether a crash kernel is loaded.
               returned: success
               type: bool
             dump_level:
@@ -2447,7 +2450,7 @@ hypervisor:
           returned: success
           type: list
           elements: dict
-          contains:
+          contains: &refused
             path:
               description: The file, or the command.
               returned: success
@@ -2501,7 +2504,7 @@ hypervisor:
               returned: success
               type: bool
         vulnerabilities:
-          description: What C(/sys/devices/system/cpu/vulnerabilities) holds.
+          description: What C(/sys/devices/system/cpu/vulnerabilities) holds, null for no such directory.
           returned: success
           type: list
           elements: dict
@@ -2530,15 +2533,7 @@ hypervisor:
           returned: success
           type: list
           elements: dict
-          contains:
-            path:
-              description: The file, or the command.
-              returned: success
-              type: str
-            reason:
-              description: Why.
-              returned: success
-              type: str
+          contains: *refused
     # section: iommu
     iommu:
       description: IOMMUs and devices that are held through VFIO, by sysfs.
@@ -2626,15 +2621,7 @@ hypervisor:
           returned: success
           type: list
           elements: dict
-          contains:
-            path:
-              description: The file, or the command.
-              returned: success
-              type: str
-            reason:
-              description: Why.
-              returned: success
-              type: str
+          contains: *refused
     # section: ksm
     ksm:
       description: Kernel same-page merging.
@@ -2693,15 +2680,7 @@ hypervisor:
           returned: success
           type: list
           elements: dict
-          contains:
-            path:
-              description: The file, or the command.
-              returned: success
-              type: str
-            reason:
-              description: Why.
-              returned: success
-              type: str
+          contains: *refused
     # section: files
     files:
       description:
@@ -2732,7 +2711,7 @@ hypervisor:
               returned: success
               type: list
               elements: dict
-              contains:
+              contains: &deviation
                 name:
                   description: The path.
                   returned: success
@@ -2781,31 +2760,7 @@ hypervisor:
               returned: success
               type: list
               elements: dict
-              contains:
-                name:
-                  description: The path.
-                  returned: success
-                  type: str
-                path:
-                  description: The path.
-                  returned: success
-                  type: str
-                mode:
-                  description: The permission bits.
-                  returned: success
-                  type: str
-                owner:
-                  description: The owner.
-                  returned: success
-                  type: str
-                group:
-                  description: The group.
-                  returned: success
-                  type: str
-                expected:
-                  description: What it should have at most.
-                  returned: success
-                  type: str
+              contains: *deviation
             deviations_total:
               description: How many there are.
               returned: success
@@ -2831,31 +2786,7 @@ hypervisor:
               returned: success
               type: list
               elements: dict
-              contains:
-                name:
-                  description: The path.
-                  returned: success
-                  type: str
-                path:
-                  description: The path.
-                  returned: success
-                  type: str
-                mode:
-                  description: The permission bits.
-                  returned: success
-                  type: str
-                owner:
-                  description: The owner.
-                  returned: success
-                  type: str
-                group:
-                  description: The group.
-                  returned: success
-                  type: str
-                expected:
-                  description: What it should have at most.
-                  returned: success
-                  type: str
+              contains: *deviation
             deviations_total:
               description: How many there are.
               returned: success
@@ -2880,31 +2811,7 @@ hypervisor:
               returned: success
               type: list
               elements: dict
-              contains:
-                name:
-                  description: The path.
-                  returned: success
-                  type: str
-                path:
-                  description: The path.
-                  returned: success
-                  type: str
-                mode:
-                  description: The permission bits.
-                  returned: success
-                  type: str
-                owner:
-                  description: The owner.
-                  returned: success
-                  type: str
-                group:
-                  description: The group.
-                  returned: success
-                  type: str
-                expected:
-                  description: What it should have at most.
-                  returned: success
-                  type: str
+              contains: *deviation
             deviations_total:
               description: How many there are.
               returned: success
@@ -2929,31 +2836,7 @@ hypervisor:
               returned: success
               type: list
               elements: dict
-              contains:
-                name:
-                  description: The path.
-                  returned: success
-                  type: str
-                path:
-                  description: The path.
-                  returned: success
-                  type: str
-                mode:
-                  description: The permission bits.
-                  returned: success
-                  type: str
-                owner:
-                  description: The owner.
-                  returned: success
-                  type: str
-                group:
-                  description: The group.
-                  returned: success
-                  type: str
-                expected:
-                  description: What it should have at most.
-                  returned: success
-                  type: str
+              contains: *deviation
             deviations_total:
               description: How many there are.
               returned: success
@@ -2978,31 +2861,7 @@ hypervisor:
               returned: success
               type: list
               elements: dict
-              contains:
-                name:
-                  description: The path.
-                  returned: success
-                  type: str
-                path:
-                  description: The path.
-                  returned: success
-                  type: str
-                mode:
-                  description: The permission bits.
-                  returned: success
-                  type: str
-                owner:
-                  description: The owner.
-                  returned: success
-                  type: str
-                group:
-                  description: The group.
-                  returned: success
-                  type: str
-                expected:
-                  description: What it should have at most.
-                  returned: success
-                  type: str
+              contains: *deviation
             deviations_total:
               description: How many there are.
               returned: success
@@ -3027,31 +2886,7 @@ hypervisor:
               returned: success
               type: list
               elements: dict
-              contains:
-                name:
-                  description: The path.
-                  returned: success
-                  type: str
-                path:
-                  description: The path.
-                  returned: success
-                  type: str
-                mode:
-                  description: The permission bits.
-                  returned: success
-                  type: str
-                owner:
-                  description: The owner.
-                  returned: success
-                  type: str
-                group:
-                  description: The group.
-                  returned: success
-                  type: str
-                expected:
-                  description: What it should have at most.
-                  returned: success
-                  type: str
+              contains: *deviation
             deviations_total:
               description: How many there are.
               returned: success
@@ -3076,31 +2911,7 @@ hypervisor:
               returned: success
               type: list
               elements: dict
-              contains:
-                name:
-                  description: The path.
-                  returned: success
-                  type: str
-                path:
-                  description: The path.
-                  returned: success
-                  type: str
-                mode:
-                  description: The permission bits.
-                  returned: success
-                  type: str
-                owner:
-                  description: The owner.
-                  returned: success
-                  type: str
-                group:
-                  description: The group.
-                  returned: success
-                  type: str
-                expected:
-                  description: What it should have at most.
-                  returned: success
-                  type: str
+              contains: *deviation
             deviations_total:
               description: How many there are.
               returned: success
@@ -3125,31 +2936,7 @@ hypervisor:
               returned: success
               type: list
               elements: dict
-              contains:
-                name:
-                  description: The path.
-                  returned: success
-                  type: str
-                path:
-                  description: The path.
-                  returned: success
-                  type: str
-                mode:
-                  description: The permission bits.
-                  returned: success
-                  type: str
-                owner:
-                  description: The owner.
-                  returned: success
-                  type: str
-                group:
-                  description: The group.
-                  returned: success
-                  type: str
-                expected:
-                  description: What it should have at most.
-                  returned: success
-                  type: str
+              contains: *deviation
             deviations_total:
               description: How many there are.
               returned: success
@@ -3295,31 +3082,7 @@ hypervisor:
               returned: success
               type: list
               elements: dict
-              contains:
-                name:
-                  description: The path.
-                  returned: success
-                  type: str
-                path:
-                  description: The path.
-                  returned: success
-                  type: str
-                mode:
-                  description: The permission bits.
-                  returned: success
-                  type: str
-                owner:
-                  description: The owner.
-                  returned: success
-                  type: str
-                group:
-                  description: The group.
-                  returned: success
-                  type: str
-                expected:
-                  description: What it should have at most.
-                  returned: success
-                  type: str
+              contains: *deviation
             deviations_total:
               description: How many there are.
               returned: success
@@ -3375,15 +3138,7 @@ hypervisor:
           returned: success
           type: list
           elements: dict
-          contains:
-            path:
-              description: The file, or the command.
-              returned: success
-              type: str
-            reason:
-              description: Why.
-              returned: success
-              type: str
+          contains: *refused
     # section: groups
     groups:
       description: Groups whose members are root by another name, or close to it.
@@ -3432,15 +3187,7 @@ hypervisor:
           returned: success
           type: list
           elements: dict
-          contains:
-            path:
-              description: The file, or the command.
-              returned: success
-              type: str
-            reason:
-              description: Why.
-              returned: success
-              type: str
+          contains: *refused
     # section: storage
     storage:
       description: Storage of guests.
@@ -3511,31 +3258,7 @@ hypervisor:
               returned: success
               type: list
               elements: dict
-              contains:
-                name:
-                  description: The path.
-                  returned: success
-                  type: str
-                path:
-                  description: The path.
-                  returned: success
-                  type: str
-                mode:
-                  description: The permission bits.
-                  returned: success
-                  type: str
-                owner:
-                  description: The owner.
-                  returned: success
-                  type: str
-                group:
-                  description: The group.
-                  returned: success
-                  type: str
-                expected:
-                  description: What it should have at most.
-                  returned: success
-                  type: str
+              contains: *deviation
             deviations_total:
               description: How many there are.
               returned: success
@@ -3619,15 +3342,7 @@ hypervisor:
           returned: success
           type: list
           elements: dict
-          contains:
-            path:
-              description: The file, or the command.
-              returned: success
-              type: str
-            reason:
-              description: Why.
-              returned: success
-              type: str
+          contains: *refused
     # section: packages
     packages:
       description: The packages that virtualization is made of.
@@ -3706,15 +3421,7 @@ hypervisor:
           returned: success
           type: list
           elements: dict
-          contains:
-            path:
-              description: The file, or the command.
-              returned: success
-              type: str
-            reason:
-              description: Why.
-              returned: success
-              type: str
+          contains: *refused
     # section: firewall
     firewall:
       description: The host's packet filter, by the tools that it has.
@@ -3775,15 +3482,7 @@ hypervisor:
           returned: success
           type: list
           elements: dict
-          contains:
-            path:
-              description: The file, or the command.
-              returned: success
-              type: str
-            reason:
-              description: Why.
-              returned: success
-              type: str
+          contains: *refused
 """
 
 from ansible.module_utils.basic import AnsibleModule
