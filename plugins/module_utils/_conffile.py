@@ -25,7 +25,8 @@ _LENS = {
 
 @dataclass(frozen=True)
 class ConfFile:
-    """A file in libvirt's grammar. ``error``: why libvirt cannot read it, "" if it can; ``keys_from``: who knows its keys, None for nobody (then nothing is said of unknown keys and types)."""
+    """A file in libvirt's grammar. ``error``: why libvirt cannot read it, "" if it can; ``keys_from``: who knows its
+    keys, None for nobody (then nothing is said of unknown keys and types)."""
 
     path: str
     exists: bool

@@ -9,6 +9,7 @@ import re
 import typing as t
 
 from ._host import HardeningError, Host, HostError
+from ._info_memfd import user
 from ._infocontext import Context
 from ._libvirtd import CONNECT_SECONDS
 
@@ -135,26 +136,14 @@ def _secmodels(document: Element | None) -> list[dict[str, t.Any]] | None:
 
 
 def _dac(context: Context, secmodels: list[dict[str, t.Any]] | None) -> dict[str, t.Any]:
-    """The numbers that QEMU runs as: by libvirt's word, otherwise by qemu.conf and the host's user table."""
+    """The numbers that QEMU runs as: by libvirt's word, otherwise by what the host shows of its last start."""
     for model in secmodels or ():
         found = [_DAC_RE.fullmatch(label) for label in model["baselabels"].values() if model["model"] == "dac"]
         for match in found:
             if match:
                 return {"uid": int(match[1]), "gid": int(match[2]), "source": "capabilities"}
-    conf = context.configuration("qemu.conf")
-    user, group = (conf.get(key) for key in ("user", "group"))
-    uid, gid = _number(context.host.uid, user), _number(context.host.gid, group)
-    source = "qemu.conf" if uid is not None or gid is not None else ""
+    uid, gid, source = user(context) if context.layout.kind != "none" else (None, None, "")
     return {"uid": uid, "gid": gid, "source": source}
-
-
-def _number(look_up: t.Callable[[str], int | None], name: t.Any) -> int | None:
-    """libvirt takes a name, a number, or a number after a plus for what is no name (virutil.c, virGetUserID)."""
-    if not isinstance(name, str):
-        return None
-    number = name[1:] if name.startswith("+") else name
-    known = None if name.startswith("+") else look_up(name)
-    return int(number) if known is None and number.isdigit() else known
 
 
 def _setting(context: Context, key: str) -> t.Any:

@@ -24,7 +24,7 @@ _SECONDS = 5.0
 def facts(context: Context) -> dict[str, t.Any]:
     """The section ``memfd``; its keys are documented in hypervisor_info."""
     host = context.host
-    uid, gid, source = _user(context)
+    uid, gid, source = user(context)
     works, reason = probe(host, uid, gid)
     noexec = host.text_optional("/proc/sys/vm/memfd_noexec")
     return {
@@ -66,7 +66,7 @@ def probe(host: Host, uid: int | None, gid: int | None) -> tuple[bool | None, st
     return works, reason
 
 
-def _user(context: Context) -> tuple[int | None, int | None, str]:
+def user(context: Context) -> tuple[int | None, int | None, str]:
     """As whom libvirt runs QEMU: what qemu.conf says, else whom libvirt has given its state directory to.
 
     A name that begins with + is a number (qemu.conf's own words on ``user``); a plain number is one if there is no such
