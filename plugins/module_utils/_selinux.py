@@ -36,13 +36,14 @@ def booleans(host: Host, policy: str) -> list[dict[str, t.Any]]:
     :param policy: SELINUXTYPE, whose store keeps what ``setsebool -P`` sets (booleans.local).
     """
     kept = host.text_optional(f"/var/lib/selinux/{policy}/active/booleans.local") or ""
-    persistent = dict(line.partition("=")[::2] for line in kept.splitlines() if not line.startswith("#"))
+    lines = (line.partition("=") for line in kept.splitlines() if not line.startswith("#"))
+    persistent = {name.strip(): value.strip() for name, _equals, value in lines}
     words = {"1": "on", "0": "off", "true": "on", "false": "off", "on": "on", "off": "off"}
     return [
         {
             "name": name,
             "running": host.text(f"{FILESYSTEM}/booleans/{name}").split()[0] == "1",
-            "configured": words.get(persistent.get(name, "").strip(), ""),
+            "configured": words.get(persistent.get(name, ""), ""),
         }
         for name in host.list(f"{FILESYSTEM}/booleans")
         if _BOOLEANS_RE.match(name)

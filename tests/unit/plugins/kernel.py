@@ -101,7 +101,7 @@ class PlayedHost(TreeHost):
         """Whoever runs the tests need not be root: everything is root's, but for what was given to somebody."""
         found = super().stat(path, follow=follow)
         owner = self._owners.get(path.removeprefix("/proc/1/root"), (0, 0))
-        return os.stat_result((*found[:4], *owner, *found[6:]))
+        return os.stat_result((*found[:4], *owner, *found[6:]), {"st_ctime_ns": found.st_ctime_ns})
 
     def set_owner(self, path: str, uid: int, gid: int, mode: int) -> None:
         inside = path.removeprefix("/proc/1/root")
