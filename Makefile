@@ -21,7 +21,7 @@ PLACE := ansible_collections/hypervisor/hardening
 ON_TARGETS := $(addprefix .collections/$(PLACE)/,$(wildcard plugins/modules plugins/module_utils))
 ON_CONTROLLER := $(addprefix .collections/$(PLACE)/,$(filter-out plugins/modules plugins/module_utils,$(wildcard plugins/*)))
 
-.PHONY: help demo test test-fast test-real scenarios benchmark build venv collection rig forget clean $(FAST)
+.PHONY: help demo test test-fast browser test-real scenarios benchmark build venv collection rig forget clean $(FAST)
 
 help: ## this list
 	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/  \1\t\2/p' Makefile | expand -t 16
@@ -29,10 +29,14 @@ help: ## this list
 demo: collection ## harden a disposable hypervisor and watch it being proven
 	@python tests/demo
 
-test: forget rig test-fast test-real scenarios ## the fast tier, then the real one: what has to pass
+test: forget rig test-fast browser test-real scenarios ## the fast tier, then the real one: what has to pass
 	@$(STAGE) --summary
 
 test-fast: $(FAST) ## style, types, documents, sanity and units
+
+browser: collection ## the report of an audit, in Chromium
+	@tests/tools/packages chromium fonts-dejavu-core
+	@$(STAGE) $@ 'pytest tests/browser --numprocesses=2 --durations=5'
 
 test-real: rig ## real libvirt in disposable hypervisors
 	@$(STAGE) $@ \
@@ -73,6 +77,7 @@ units-py39: collection ## the units of what runs on targets, under Python 3.9
 	@$(STAGE) $@ tests/tools/units-py39
 
 benchmark: rig ## ratios, measured side by side
+	@tests/tools/packages chromium fonts-dejavu-core
 	@$(STAGE) $@ $(patsubst %,'PYTHONPATH=tests:.collections python %',$(sort $(wildcard tests/benchmark/bench_*.py)))
 
 docs: collection ## the site, in docs/_build/html

@@ -431,16 +431,19 @@
   }
 
   let waiting = 0;
+  function applyNow(step) {
+    clearTimeout(waiting);
+    waiting = 0;
+    keepInFragment(step);
+    show();
+  }
   form.addEventListener("input", (event) => {
     const field = event.target;
     if (field.type === "checkbox") filter[field.name][field.checked ? "add" : "delete"](field.value);
     else filter[field.id] = field.value;
     clearTimeout(waiting);
-    const typed = field.type === "search";
-    waiting = setTimeout(() => {
-      keepInFragment(!typed);
-      show();
-    }, typed ? 120 : 0);
+    if (field.type === "search") waiting = setTimeout(applyNow, 120, false);
+    else applyNow(true);
   });
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", (event) => {
@@ -565,10 +568,12 @@
       End: () => go(Infinity),
     }[event.key];
     if (typing) {
+      const leaves = field.id === "text" ? ["Enter", "ArrowDown"] : field.id === "host" ? ["Enter"] : [];
       if (event.key === "Escape") field.blur();
-      else if (event.key === "ArrowDown" && field.id === "text") go(1);
-      else if (event.key === "Enter" && field.id === "text") go(1);
-      else return;
+      else if (leaves.includes(event.key)) {
+        if (waiting) applyNow(false); // else the lines would be made anew under the focus
+        go(1);
+      } else return;
       event.preventDefault();
     } else if (act && (event.key.length === 1 || inList)) {
       event.preventDefault();
