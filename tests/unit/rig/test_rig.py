@@ -149,8 +149,8 @@ def test_the_inventory_has_each_host_once(cache: pathlib.Path) -> None:
     assert _ssh.hosts_file(hosts).splitlines()[1:] == ["198.18.0.10 one", "198.18.0.11 two"]
 
 
-def test_the_init_that_was_seen_is_not_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As seen in a third of all boots: nspawn's child belongs to nobody for a moment while it is handed on."""
+def test_an_init_that_is_out_of_sight_for_a_moment_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a third of all boots: nspawn's child belongs to nobody while it is handed on."""
     seen = iter([0, 0, 4711])
     monkeypatch.setattr(_host, "find_init", lambda _supervisor: next(seen, 0))
     monkeypatch.setattr(_host, "_says_ssh", lambda _address: True)
