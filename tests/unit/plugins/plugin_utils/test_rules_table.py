@@ -76,7 +76,8 @@ def test_a_file_of_rules_is_as_it_should_be(path: Path) -> None:
     rules = BY_FILE[path.stem]
     assert isinstance(rules, list), f"\n{rules}"
     # a trap may stand with the rules of what it is about
-    assert [rule.id for rule in rules if rule.category not in (path.stem, "trap")] == []
+    # daemon.yml, daemon_files.yml: where a category has many.
+    assert [rule.id for rule in rules if rule.category not in (path.stem.split("_")[0], "trap")] == []
 
 
 def test_ids_and_codes_are_unique() -> None:
