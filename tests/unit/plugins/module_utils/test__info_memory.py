@@ -21,7 +21,9 @@ SWAPS = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
 class SwapHost(QemuHost):
     """Block devices are played: path -> number."""
 
-    numbers: t.ClassVar[dict[str, tuple[int, int]]] = {}
+    def __init__(self, root: Path) -> None:
+        self.numbers: dict[str, tuple[int, int]] = {}
+        super().__init__(root)
 
     def stat(self, path: str, *, follow: bool = True) -> os.stat_result:
         if path in self.numbers:
@@ -33,7 +35,6 @@ class SwapHost(QemuHost):
 @pytest.fixture
 def host(tmp_path: Path) -> SwapHost:
     host = SwapHost(tmp_path)
-    host.numbers = {}
     host.put("/proc/meminfo", "MemTotal:       16777216 kB\nMemFree: 1 kB\n")
     return host
 
