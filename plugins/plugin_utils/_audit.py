@@ -18,17 +18,24 @@ from dataclasses import dataclass
 
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._expected import ExpectedError, told
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._query import PROJECTIONS, Answer, QueryError
-from ansible_collections.hypervisor.hardening.plugins.plugin_utils._rules import PENDING, Check, Expression, Rule
+from ansible_collections.hypervisor.hardening.plugins.plugin_utils._rules import (
+    PENDING,
+    Check,
+    Condition,
+    Expression,
+    Rule,
+)
 
 STATES = ("fail", "pending", "unknown", "waived", "manual", "not_applicable", "pass")
 SURE_IN_PART = frozenset({"empty", "none_of", "subset_of"})
 """Operators that one element of a list breaks, whatever the others are."""
 UNREAD = 3
 """Entries of ``unread`` in a reason."""
+DECIDING = {"pending": "fail"}
+"""The state of the checks that make a finding's, where it is another."""
 
 Facts = Mapping[str, t.Any]
 Finding = dict[str, t.Any]
-NO_CHECKS: list[t.Any] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,15 @@ class Host:
         self.object = {"type": "host", "name": name}
         self.broken = {section: value["error"] for section, value in facts.items() if _is_error(value)}
         self.answers: dict[str, Answer | str] = {}
+        self.objects: dict[tuple[str, ...], dict[str, str]] = {}
+
+    def about(self, kind: str, name: str, one: t.Any) -> dict[str, str]:
+        """How findings name an object; its guest, where it belongs to one, is for waivers."""
+        guest = one.get("guest") if isinstance(one, dict) else None
+        key = (kind, name, guest) if isinstance(guest, str) else (kind, name)
+        if key not in self.objects:
+            self.objects[key] = dict(zip(("type", "name", "guest"), key, strict=False))
+        return self.objects[key]
 
     def ask(self, expression: Expression) -> Answer | str:
         """The answer, or why there is none."""
@@ -72,16 +88,17 @@ class Host:
             return f"{expression.query.text}: {error}"
 
     def why(self, expression: Expression, nulls: Iterable[str]) -> str:
-        """In words, what could not be read."""
+        """In words, what could not be read, and the reasons that the facts give for that."""
         text = f"could not be read: {', '.join(list(nulls)[:UNREAD])}"
         unread = [
-            entry
+            f"{entry.get('path')}: {entry.get('reason')}"
             for section in sorted(expression.roots)
             if isinstance(value := self.document.get(section), dict)
             for entry in value.get("unread") or ()
             if isinstance(entry, dict)
         ]
-        told_of = "; ".join(f"{entry.get('path')}: {entry.get('reason')}" for entry in unread[:UNREAD])
+        about = [entry for entry in unread if entry.split(": ")[0] in text]
+        told_of = "; ".join(about or (unread if len(unread) <= UNREAD else ()))
         return f"{text} ({told_of})" if told_of else text
 
 
@@ -90,11 +107,14 @@ def _is_error(value: t.Any) -> bool:
 
 
 class Evaluation:
-    """Evaluates rules host by host. Parts of findings that are equal are one object: a fleet has a million of them."""
+    """Evaluates rules host by host.
+
+    A fleet has a million findings, most of them alike: all that they say, but for whom they are about, is kept once.
+    """
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self.rules = list(rules)
-        self.passes: dict[tuple[t.Any, ...], list[dict[str, t.Any]]] = {}
+        self.said: dict[tuple[t.Any, ...], dict[str, t.Any]] = {}
 
     def findings(self, name: str, facts: Facts) -> list[Finding]:
         """All findings of a host, rule by rule and object by object in the order of their names."""
@@ -105,32 +125,34 @@ class Evaluation:
         """The findings of one rule: at least one."""
         document = host.document
         document["object"], document["params"] = None, rule.params
-        about_host = [condition for condition in rule.applies if not condition.when.of_object]
-        state, reason = self.applies(about_host, host)
+        state, reason = self.applies([condition for condition in rule.applies if not condition.when.of_object], host)
         if state:
-            return [_finding(rule, host.object, state, reason=reason)]
+            return [self.without_checks(rule, host.object, state, reason)]
         if rule.objects is None:
             return [self.of_object(rule, host, host.object)]
         objects = host.ask(rule.objects)
         if isinstance(objects, str):
-            return [_finding(rule, host.object, "unknown", reason=objects)]
+            return [self.without_checks(rule, host.object, "unknown", objects)]
         if objects.value is None and not objects.nulls:
-            return [_finding(rule, host.object, "unknown", reason=host.why(rule.objects, [rule.objects.query.text]))]
-        found = sorted(((_name(one), one) for one in objects.value or ()), key=lambda pair: pair[0])
+            reason = host.why(rule.objects, [rule.objects.query.text])
+            return [self.without_checks(rule, host.object, "unknown", reason)]
+        about_object = [condition for condition in rule.applies if condition.when.of_object]
         findings = []
-        for object_name, one in found:
+        for name, one in sorted(((_name(one), one) for one in objects.value or ()), key=lambda pair: pair[0]):
             document["object"] = one
-            about = {"type": rule.object_type, "name": object_name}
-            if isinstance(one, dict) and isinstance(one.get("guest"), str):
-                about["guest"] = one["guest"]
-            state, reason = self.applies([when for when in rule.applies if when.when.of_object], host)
-            findings.append(_finding(rule, about, state, reason=reason) if state else self.of_object(rule, host, about))
+            about = host.about(rule.object_type, name, one)
+            state, reason = self.applies(about_object, host)
+            if state:
+                findings.append(self.without_checks(rule, about, state, reason))
+            else:
+                findings.append(self.of_object(rule, host, about))
         if objects.nulls:
             # There may be more of them.
-            findings.append(_finding(rule, host.object, "unknown", reason=host.why(rule.objects, objects.nulls)))
-        return findings or [_finding(rule, host.object, "not_applicable", reason=rule.none)]
+            reason = host.why(rule.objects, objects.nulls)
+            findings.append(self.without_checks(rule, host.object, "unknown", reason))
+        return findings or [self.without_checks(rule, host.object, "not_applicable", rule.none)]
 
-    def applies(self, conditions: Iterable[t.Any], host: Host) -> tuple[str, str]:
+    def applies(self, conditions: Iterable[Condition], host: Host) -> tuple[str, str]:
         """State and reason where the rule does not apply, or nobody knows; two empty texts where it does."""
         for condition in conditions:
             answer = host.ask(condition.when)
@@ -145,31 +167,55 @@ class Evaluation:
         return "", ""
 
     def of_object(self, rule: Rule, host: Host, about: dict[str, str]) -> Finding:
-        """Checks of one object, or of the host."""
+        """What the checks say of one object, or of the host."""
         outcomes = [outcome(check, host) for check in rule.checks]
         state = verdict(outcomes)
-        if state == "pass" and rule.manual:
-            state = "manual"
-        decisive = [one for one in outcomes if one.state == _deciding(state)]
-        if state == "pass":
-            return _finding(rule, about, state, decisive[:1], checks=self.shared(rule, decisive[0], host))
+        decisive = [one for one in outcomes if one.state == DECIDING.get(state, state)]
         if state == "not_applicable":
-            return _finding(rule, about, state, reason=decisive[0].reason)
-        reason = (
-            rule.manual if state == "manual" else "; ".join(dict.fromkeys(one.reason for one in decisive if one.reason))
+            return self.without_checks(rule, about, state, decisive[0].reason)
+        shown = [one for one in outcomes if one.state != "not_applicable"]
+        if state == "pass" and not rule.manual:
+            # One line of evidence will do.
+            shown = decisive = decisive[:1]
+        excerpts = [excerpt(one, host) for one in shown]
+        key = (
+            rule.id,
+            state,
+            *((id(one.check), one.state, frozen(one.observed), one.reason) for one in shown),
+            *excerpts,
         )
-        pending = max((one.check.pending or "" for one in decisive), key=_extent) if state == "pending" else None
-        checks = [entry(one, host) for one in outcomes if one.state != "not_applicable"]
-        return _finding(rule, about, state, decisive, reason=reason, pending=pending, checks=checks)
+        if key not in self.said:
+            reason = "; ".join(dict.fromkeys(one.reason for one in decisive if one.reason))
+            manual = bool(rule.manual) and state == "pass"
+            self.said[key] = {
+                "state": "manual" if manual else state,
+                "pending": max((str(one.check.pending) for one in decisive), key=PENDING.index)
+                if state == "pending"
+                else None,
+                "observed": _told_of(decisive, [told(one.observed) for one in decisive]),
+                "expected": _told_of(decisive, [one.check.expected.words for one in decisive]),
+                "reason": rule.manual if manual else reason,
+                "checks": [entry(one, text) for one, text in zip(shown, excerpts, strict=True)],
+                "waiver": None,
+            }
+        return {"rule": rule.id, "object": about, **self.said[key]}
 
-    def shared(self, rule: Rule, one: Outcome, host: Host) -> list[dict[str, t.Any]]:
-        """The evidence of a pass, which many objects and hosts have in common."""
-        if one.check.excerpt or not isinstance(one.observed, (bool, int, float, str)):
-            return [entry(one, host)]
-        key = (rule.id, type(one.observed), one.observed, one.assumed)
-        if key not in self.passes:
-            self.passes[key] = [entry(one, host)]
-        return self.passes[key]
+    def without_checks(self, rule: Rule, about: dict[str, str], state: str, reason: str) -> Finding:
+        """Where no check was made, or none could tell anything."""
+        key = (rule.id, state, reason)
+        if key not in self.said:
+            said = {"state": state, "pending": None, "observed": "", "expected": "", "reason": reason}
+            self.said[key] = {**said, "checks": [], "waiver": None}
+        return {"rule": rule.id, "object": about, **self.said[key]}
+
+
+def frozen(value: t.Any) -> t.Any:
+    """A key for a value of the facts: equal keys are the same in every report."""
+    if isinstance(value, list):
+        return (list, *map(frozen, value))
+    if isinstance(value, dict):
+        return (dict, *((key, frozen(one)) for key, one in value.items()))
+    return (type(value), value)
 
 
 def outcome(check: Check, host: Host) -> Outcome:
@@ -216,56 +262,25 @@ def verdict(outcomes: Iterable[Outcome]) -> str:
     return "not_applicable"
 
 
-def _deciding(state: str) -> str:
-    """The state of the checks that made a finding's."""
-    return {"pending": "fail", "manual": "pass"}.get(state, state)
-
-
-def _extent(pending: str) -> int:
-    return PENDING.index(pending) if pending in PENDING else -1
-
-
 def _name(one: t.Any) -> str:
     name = one.get("name") if isinstance(one, dict) else one
     return name if isinstance(name, str) else told(name)
 
 
-def entry(one: Outcome, host: Host) -> dict[str, t.Any]:
+def excerpt(one: Outcome, host: Host) -> str:
+    """What the evidence of a check shows."""
+    answer = host.ask(one.check.excerpt) if one.check.excerpt else None
+    return told(answer.value) if isinstance(answer, Answer) and answer.value is not None else one.assumed
+
+
+def entry(one: Outcome, text: str) -> dict[str, t.Any]:
     """A check as the master has it."""
-    excerpt = one.assumed
-    if one.check.excerpt:
-        answer = host.ask(one.check.excerpt)
-        excerpt = told(answer.value) if isinstance(answer, Answer) and answer.value is not None else excerpt
     return {
         "truth": one.check.truth,
         "state": one.state,
         "observed": one.observed,
         "expected": one.check.expected.plain,
-        "evidence": {"source": one.check.source, "excerpt": excerpt},
-    }
-
-
-def _finding(
-    rule: Rule,
-    about: dict[str, str],
-    state: str,
-    decisive: Iterable[Outcome] = (),
-    *,
-    reason: str = "",
-    pending: str | None = None,
-    checks: list[dict[str, t.Any]] = NO_CHECKS,
-) -> Finding:
-    decisive = list(decisive)
-    return {
-        "rule": rule.id,
-        "object": about,
-        "state": state,
-        "pending": pending,
-        "observed": _told_of(decisive, [told(one.observed) for one in decisive]),
-        "expected": _told_of(decisive, [one.check.expected.words for one in decisive]),
-        "reason": reason,
-        "checks": checks,
-        "waiver": None,
+        "evidence": {"source": one.check.source, "excerpt": text},
     }
 
 

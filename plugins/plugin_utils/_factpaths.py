@@ -51,15 +51,23 @@ class Reads:
 
 
 def documented(module: Path) -> dict[str, Shape]:
-    """The sections of the facts by the RETURN block of ``hypervisor_info``, which is read and not executed.
+    """The sections of the facts.
 
-    :raises UnknownPath: the file has no such block.
+    :param module: the file of ``hypervisor_info``.
+    :raises UnknownPath: it documents no return values.
+    """
+    return {name: _documented(name, option) for name, option in sections_of(module).items()}
+
+
+def sections_of(module: Path) -> dict[str, dict[str, t.Any]]:
+    """The documentation of each section in the RETURN block of ``hypervisor_info``, which is read and not executed.
+
+    :raises UnknownPath: there is no such block.
     """
     for statement in ast.parse(module.read_text(encoding="utf-8")).body:
         if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "RETURN":
             block = yaml.load(ast.literal_eval(statement.value), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-            sections: dict[str, t.Any] = block["hypervisor"]["contains"]
-            return {name: _documented(name, option) for name, option in sections.items()}
+            return t.cast("dict[str, dict[str, t.Any]]", block["hypervisor"]["contains"])
     raise UnknownPath(f"{module.name} documents no return values.")
 
 
