@@ -68,14 +68,6 @@ def facts(sections: Mapping[str, t.Any], number: int) -> dict[str, t.Any]:
     return found
 
 
-def returned() -> dict[str, t.Any]:
-    """The sections of the RETURN block."""
-    namespace: dict[str, t.Any] = {}
-    text = MODULE.read_text(encoding="utf-8")
-    exec(text[text.index('RETURN = r"""') : text.index('"""', text.index('RETURN = r"""') + 14) + 3], namespace)
-    return t.cast("dict[str, t.Any]", yaml.load(namespace["RETURN"], Loader=yaml.CSafeLoader)["hypervisor"]["contains"])
-
-
 class Stored(Mapping[str, t.Any]):
     """Facts in files, of which one is read at a time."""
 
