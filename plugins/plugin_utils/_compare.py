@@ -65,7 +65,7 @@ def _kind(before: str | None, after: str | None) -> str | None:
         return "new" if before is None else "gone"
     for state in (before, after):
         if state not in _HOLDS:
-            raise ReportError(f"An audit has a finding in the state {visible(state)!r}; it knows {', '.join(_HOLDS)}.")
+            raise ReportError(f"An audit has a finding in the state '{visible(state)}'; there are {', '.join(_HOLDS)}.")
     change = _HOLDS[after] - _HOLDS[before]
     return "better" if change > 0 else "worse" if change < 0 else "other"
 

@@ -94,8 +94,8 @@ def require(master: t.Any, what: str = "The report") -> Json:
         raise ReportError(f"{what} is no result of an audit: give what the filter hypervisor.hardening.audit returned.")
     if master["schema"] != SCHEMA:
         raise ReportError(
-            f"{what} is of the kind {visible(str(master['schema']))!r}, and this version of the collection reads "
-            f"{SCHEMA!r} alone. Make it anew with the audit of this version."
+            f"{what} is of the kind '{words(master['schema'])}', and this version of the collection reads "
+            f"'{SCHEMA}' alone. Make it anew with the audit of this version."
         )
     return master
 
@@ -104,11 +104,14 @@ def visible(text: str) -> str:
     r"""One line in which each character can be seen.
 
     Controls, directions of writing, line ends and what is no character at all are written as Python would escape them
-    (``\n``, ``\x1b``, ``\u202e``).
+    (``\n``, ``\x1b``, ``\u202e``), blanks at either end as ``\x20``.
     """
-    if text.isprintable():
+    inner = text.strip(" ")
+    if inner == text and text.isprintable():
         return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    ends = [r"\x20" * blanks for blanks in (len(text) - len(text.lstrip(" ")), len(text) - len(text.rstrip(" ")))]
+    seen = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in inner)
+    return f"{ends[0]}{seen}{ends[1]}" if inner else ends[0]
 
 
 def shortened(text: str, limit: int) -> str:

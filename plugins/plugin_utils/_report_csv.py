@@ -38,25 +38,29 @@ def render(master: Json) -> str:
     file = io.StringIO(newline="")
     writer = csv.DictWriter(file, COLUMNS, restval="", quoting=csv.QUOTE_ALL)
     writer.writeheader()
+    rules = {name: _cells(_rule(name, rule)) for name, rule in master["rules"].items()}
     for host in master["hosts"]:
-        common = {"host": host["name"], "collected": host.get("collected")}
+        common = _cells({"host": host["name"], "collected": host.get("collected")})
         if host["state"] != "audited":
-            writer.writerow(_cells({**common, "state": host["state"], "reason": host.get("reason")}))
+            writer.writerow({**common, **_cells({"state": host["state"], "reason": host.get("reason")})})
         for finding in host["findings"]:
-            writer.writerow(_cells({**common, **_finding(finding, master["rules"][finding["rule"]])}))
+            writer.writerow({**common, **rules[finding["rule"]], **_cells(_finding(finding))})
     return file.getvalue()
 
 
-def _finding(finding: Json, rule: Json) -> Json:
+def _rule(name: str, rule: Json) -> Json:
+    columns = ("severity", "category", "level", "code", "title", "why", "breaks")
+    return {"rule": name, "fix": fix(rule), **{column: rule.get(column) for column in columns}}
+
+
+def _finding(finding: Json) -> Json:
     waiver = finding.get("waiver") or {}
     return {
-        **{column: rule.get(column) for column in ("severity", "category", "level", "code", "title", "why", "breaks")},
-        **{column: finding.get(column) for column in ("state", "pending", "observed", "expected", "reason", "rule")},
+        **{column: finding.get(column) for column in ("state", "pending", "observed", "expected", "reason")},
         **{f"waiver_{column}": waiver.get(column) for column in ("reason", "owner", "expires", "ticket")},
         "object_type": finding["object"]["type"],
         "object": finding["object"]["name"],
         "evidence": ", ".join(sources(finding)),
-        "fix": fix(rule),
     }
 
 
@@ -66,4 +70,4 @@ def _cells(row: Json) -> dict[str, str]:
 
 def _cell(value: t.Any) -> str:
     text = "" if value is None else words(value)
-    return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
+    return f"'{text}" if text.startswith(_FORMULA) else text

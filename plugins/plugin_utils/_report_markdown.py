@@ -83,12 +83,12 @@ def code(value: t.Any) -> str:
     the escape ``\\x7c``.
     """
     text = shortened(words(value), _LIMIT).replace("|", "\\x7c")
-    if not text.strip():
-        return "(empty)" if not text else f"({len(text)} blanks)"
+    if not text:
+        return "(empty)"
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * (longest + 1)
     # One blank on each side goes away again (CommonMark, code spans).
-    padding = " " if "`" in (text[0], text[-1]) or " " in (text[0], text[-1]) else ""
+    padding = " " if "`" in (text[0], text[-1]) else ""
     return f"{fence}{padding}{text}{padding}{fence}"
 
 

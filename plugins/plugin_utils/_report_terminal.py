@@ -50,7 +50,7 @@ _LABEL = 12
 
 
 def render(master: Json, width: int = 100) -> list[str]:
-    """What a person reads first; each line at most ``width`` columns wide.
+    """What a person reads first; each line, but those of the table, at most ``width`` columns wide.
 
     What passes and what does not apply is only counted. All else is named.
 
@@ -58,37 +58,40 @@ def render(master: Json, width: int = 100) -> list[str]:
     """
     require(master)
     sections = (
-        _totals(master),
         _score(master),
         _not_audited(master),
         _waivers(master),
         *(_groups(title, master, states) for title, states in SECTIONS),
         _comparison(master),
     )
-    lines = [_headline(master)]
-    for section in sections:
-        lines += ["", *section] if section else []
-    return [part for line in lines for part in wrapped(line, width)]
+    lines = [*wrapped(_headline(master), width), "", *_totals(master)]
+    for section in filter(None, sections):
+        lines += ["", *(part for line in section for part in wrapped(line, width))]
+    return lines
 
 
 def wrapped(line: str, width: int) -> list[str]:
     """The line in parts of at most ``width`` columns, those that follow indented to where its own text begins."""
     if columns(line) <= width:
         return [line]
-    label = len(line) - len(line.lstrip())
-    indent = min(label + (_LABEL if label == _DETAIL else 2), width // 2)
-    parts, current = [], ""
-    for word in line[label:].split(" "):
-        margin = " " * (indent if parts else label)
-        if current and columns(f"{margin}{current} {word}") > width:
-            parts.append(margin + current)
-            current, margin = "", " " * indent
-        current = f"{current} {word}" if current else word
-        while columns(margin + current) > width:
-            fitting = _fitting(current, width - len(margin))
-            parts.append(margin + fitting)
-            current, margin = current[len(fitting) :], " " * indent
-    return [*parts, " " * (indent if parts else label) + current]
+    blanks = len(line) - len(line.lstrip())
+    head = line[: _DETAIL + _LABEL] if blanks == _DETAIL else line[:blanks]
+    margin = " " * (len(head) if blanks == _DETAIL else blanks + 2)
+    parts, current = [], head
+    for word in line[len(head) :].split():
+        glue = "" if current in (head, margin) else " "
+        if columns(f"{current}{glue}{word}") <= width:
+            current += glue + word
+            continue
+        if glue:
+            parts.append(current)
+            current = margin
+        while columns(current + word) > width:
+            fitting = _fitting(word, width - columns(current))
+            parts.append(current + fitting)
+            current, word = margin, word[len(fitting) :]
+        current += word
+    return [*parts, current]
 
 
 def _fitting(text: str, width: int) -> str:
@@ -135,12 +138,12 @@ def _totals(master: Json) -> list[str]:
     for name, host in rows:
         if host["state"] == "audited":
             figures = {**host["counts"], "score": host["score"]["value"]}
-            cells = (
+            cells = [
                 str("-" if figures.get(key) is None else figures[key]).rjust(len(title))
                 for key, title in _COLUMNS.items()
-            )
+            ]
         else:
-            cells = iter([state_words(words(host["state"]))])
+            cells = [state_words(words(host["state"]))]
         lines.append("  ".join((_padded(name, names), *cells)))
     return lines
 
