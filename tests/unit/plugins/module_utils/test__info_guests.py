@@ -13,6 +13,7 @@ import pytest
 
 from ansible_collections.hypervisor.hardening.plugins.module_utils import _info_guests, _weakness
 from ansible_collections.hypervisor.hardening.plugins.module_utils._infocontext import Context
+from ansible_collections.hypervisor.hardening.tests.unit.plugins.documented import mismatches
 from ansible_collections.hypervisor.hardening.tests.unit.plugins.qemus import HOST_NAMESPACES, STATUS, QemuHost
 
 QEMU = "/usr/bin/qemu-system-x86_64"
@@ -24,7 +25,9 @@ def host(tmp_path: Path) -> QemuHost:
 
 
 def guests(host: QemuHost) -> dict[str, dict[str, t.Any]]:
-    return {guest["name"]: guest for guest in _info_guests.facts(Context(host))}
+    found = _info_guests.facts(Context(host))
+    assert mismatches("guests", found) == []
+    return {guest["name"]: guest for guest in found}
 
 
 def test_a_host_without_guests(host: QemuHost) -> None:

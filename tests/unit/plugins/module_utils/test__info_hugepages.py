@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.hypervisor.hardening.plugins.module_utils import _info_hugepages
 from ansible_collections.hypervisor.hardening.plugins.module_utils._infocontext import Context
 from ansible_collections.hypervisor.hardening.tests.unit.plugins import kernel
+from ansible_collections.hypervisor.hardening.tests.unit.plugins.documented import mismatches
 
 
 @pytest.fixture
@@ -23,7 +24,9 @@ def host(tmp_path: Path) -> kernel.PlayedHost:
 
 
 def facts(host: kernel.PlayedHost) -> dict[str, t.Any]:
-    return _info_hugepages.facts(Context(host))
+    found = _info_hugepages.facts(Context(host))
+    assert mismatches("hugepages", found) == []
+    return found
 
 
 def test_pools_and_nodes(host: kernel.PlayedHost) -> None:

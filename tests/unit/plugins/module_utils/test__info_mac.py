@@ -14,6 +14,7 @@ import pytest
 
 from ansible_collections.hypervisor.hardening.plugins.module_utils import _info_mac
 from ansible_collections.hypervisor.hardening.plugins.module_utils._infocontext import Context
+from ansible_collections.hypervisor.hardening.tests.unit.plugins.documented import mismatches
 from ansible_collections.hypervisor.hardening.tests.unit.plugins.qemus import QemuHost
 from ansible_collections.hypervisor.hardening.tests.unit.plugins.selinuxes import SelinuxHost
 
@@ -34,7 +35,9 @@ ABSTRACTION = "  #include <abstractions/base>\n  capability chown,\n  /dev/kvm r
 
 
 def facts(host: QemuHost) -> dict[str, t.Any]:
-    return _info_mac.facts(Context(host))
+    found = _info_mac.facts(Context(host))
+    assert mismatches("mac", found) == []
+    return found
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 
 from ansible_collections.hypervisor.hardening.plugins.module_utils import _info_memfd
 from ansible_collections.hypervisor.hardening.plugins.module_utils._infocontext import Context
+from ansible_collections.hypervisor.hardening.tests.unit.plugins.documented import mismatches
 from ansible_collections.hypervisor.hardening.tests.unit.plugins.libvirthost import LibvirtHost
 
 
@@ -28,7 +29,9 @@ def host(tmp_path: Path) -> LibvirtHost:
 
 
 def facts(host: LibvirtHost) -> dict[str, t.Any]:
-    return _info_memfd.facts(Context(host))
+    found = _info_memfd.facts(Context(host))
+    assert mismatches("memfd", found) == []
+    return found
 
 
 def user(host: LibvirtHost, text: str) -> tuple[int | None, int | None, str]:

@@ -13,6 +13,7 @@ import pytest
 
 from ansible_collections.hypervisor.hardening.plugins.module_utils import _info_memory
 from ansible_collections.hypervisor.hardening.plugins.module_utils._infocontext import Context
+from ansible_collections.hypervisor.hardening.tests.unit.plugins.documented import mismatches
 from ansible_collections.hypervisor.hardening.tests.unit.plugins.qemus import COMMAND, QemuHost
 
 SWAPS = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
@@ -40,7 +41,9 @@ def host(tmp_path: Path) -> SwapHost:
 
 
 def facts(host: SwapHost) -> dict[str, t.Any]:
-    return _info_memory.facts(Context(host))
+    found = _info_memory.facts(Context(host))
+    assert mismatches("memory", found) == []
+    return found
 
 
 def swap(

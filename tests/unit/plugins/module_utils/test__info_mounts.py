@@ -15,6 +15,7 @@ import pytest
 from ansible_collections.hypervisor.hardening.plugins.module_utils import _info_mounts
 from ansible_collections.hypervisor.hardening.plugins.module_utils._infocontext import Context
 from ansible_collections.hypervisor.hardening.tests.unit.plugins import kernel
+from ansible_collections.hypervisor.hardening.tests.unit.plugins.documented import mismatches
 from ansible_collections.hypervisor.hardening.tests.unit.plugins.qemus import QemuHost
 
 IMAGES = "1500 1459 8:3 / /var/lib/libvirt/images rw,nosuid,nodev,relatime shared:9 - xfs /dev/sda3 rw\n"
@@ -30,7 +31,9 @@ def host(tmp_path: Path) -> kernel.PlayedHost:
 
 
 def facts(host: kernel.PlayedHost | QemuHost) -> dict[str, t.Any]:
-    return _info_mounts.facts(Context(host))
+    found = _info_mounts.facts(Context(host))
+    assert mismatches("mounts", found) == []
+    return found
 
 
 def test_a_shared_root(host: kernel.PlayedHost) -> None:

@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.hypervisor.hardening.plugins.module_utils import _domainxml, _info_taps
 from ansible_collections.hypervisor.hardening.plugins.module_utils._host import HardeningError, MissingLibrary
 from ansible_collections.hypervisor.hardening.plugins.module_utils._infocontext import Context
+from ansible_collections.hypervisor.hardening.tests.unit.plugins.documented import mismatches
 from ansible_collections.hypervisor.hardening.tests.unit.plugins.netdevs import (
     ELSEWHERE,
     TAP,
@@ -28,7 +29,9 @@ def host(tmp_path: Path) -> NetHost:
 
 
 def facts(host: NetHost) -> dict[str, t.Any]:
-    return _info_taps.facts(Context(host))
+    found = _info_taps.facts(Context(host))
+    assert mismatches("taps", found) == []
+    return found
 
 
 def stale(host: NetHost) -> dict[str, bool]:
