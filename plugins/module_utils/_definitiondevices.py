@@ -41,7 +41,8 @@ class Graphics:
 
 @dataclass(frozen=True)
 class Chardev:
-    """``address``: HOST:PORT for tcp and udp, otherwise the path. ``tls``: None where qemu.conf decides."""
+    """``address``: HOST:PORT for tcp and udp, otherwise the path. ``tls``: None where qemu.conf decides.
+    ``name``: the guest's name for a channel, otherwise its port."""
 
     element: str
     type: str
@@ -227,7 +228,7 @@ def _chardev(element: _Element, name: str) -> Chardev:
         address=f"{attribute(source, 'host')}:{attribute(source, 'service')}" if remote else attribute(source, "path"),
         listens=attribute(source, "mode") == "bind",
         tls=_switch(source, "tls") if kind == "tcp" else None,
-        name=attribute(element.find("target"), "name"),
+        name=attribute(element.find("target"), "name") or attribute(element.find("target"), "port"),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import typing as t
 
 from ._definitiondevices import Nic
-from ._definitions import Read, Unread
+from ._definitions import Read
 from ._infocontext import Context
 
 # Longer texts are cut, and of one kind of departure no more are told: an entry has to stay short.
@@ -23,21 +23,31 @@ def facts(context: Context) -> dict[str, t.Any]:
     :raises MissingLibrary: there is a definition, and no lxml.
     """
     found, unread = context.definitions
-    names = sorted({entry.definition.name for entry in found} | {_short(entry.name) for entry in unread})
+    # By the file, which libvirt names after the guest: whatever two files call themselves, both are told.
+    read: dict[str, dict[str, Read]] = {}
+    broken: dict[str, set[str]] = {}
+    for entry in found:
+        read.setdefault(_file(entry.definition.path), {})[entry.source] = entry
+    for bad in unread:
+        broken.setdefault(_file(bad.path), set()).add(bad.source)
     return {
-        "guests": [_entry(name, found, unread) for name in names],
-        "unread": [{"path": entry.path, "reason": _short(entry.reason)} for entry in unread],
+        "guests": [_entry(file, read.get(file, {}), broken.get(file, set())) for file in sorted({*read, *broken})],
+        "unread": [{"path": bad.path, "reason": _short(bad.reason)} for bad in unread],
     }
 
 
-def _entry(name: str, found: t.Iterable[Read], unread: t.Iterable[Unread]) -> dict[str, t.Any]:
-    read = {entry.source: entry for entry in found if entry.definition.name == name}
-    broken = {entry.source for entry in unread if _short(entry.name) == name}
+def _file(path: str) -> str:
+    return path.rpartition("/")[2][: -len(".xml")]
+
+
+def _entry(file: str, read: t.Mapping[str, Read], broken: t.Collection[str]) -> dict[str, t.Any]:
+    """A guest: what of it could be read, and what not, by source."""
     configured, running = read.get("configured"), read.get("running")
     # A guest without a file in /etc/libvirt starts again, if ever, as whoever made it says: most likely as it runs.
     next_start = None if "configured" in broken else configured or running
     any_read = configured or running
     definition = any_read.definition if any_read else None
+    name = definition.name if definition else file
     return {
         "name": _short(name),
         "uuid": definition.uuid[:36] if definition else None,

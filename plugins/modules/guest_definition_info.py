@@ -294,7 +294,7 @@ guests:
           returned: success
           type: bool
         name:
-          description: The channel's name in the guest, empty for the others.
+          description: The channel's name in the guest, or the port.
           returned: success
           type: str
     host_devices:

@@ -257,9 +257,9 @@ def test_every_key_is_documented_and_there(host: DomainHost, capsys: pytest.Capt
     host.define("<domain>", "bad")
     result = call(capsys)
     matching(yaml.safe_load(guest_definition_info.RETURN), result, ignore=("changed", "invocation"))
-    facts = {"definitions": _info_definitions.facts(Context(host))}
+    facts = _info_definitions.facts(Context(host))
     sections = yaml.safe_load(hypervisor_info.RETURN)["hypervisor"]["contains"]
-    matching({"definitions": sections["definitions"]}, facts)
+    matching(sections["definitions"]["contains"], facts)
 
 
 def matching(documented: dict[str, t.Any], value: dict[str, t.Any], ignore: t.Collection[str] = ()) -> None:
@@ -267,10 +267,11 @@ def matching(documented: dict[str, t.Any], value: dict[str, t.Any], ignore: t.Co
     kinds = {"str": str, "bool": bool, "int": int, "list": list, "dict": dict, "float": float}
     assert sorted(set(value) - set(ignore)) == sorted(documented)
     for key, entry in documented.items():
-        inner = value[key]
+        inner: t.Any = value[key]
         assert inner is None or isinstance(inner, kinds[entry["type"]]), key
         if "contains" in entry and inner:
-            for one in inner if isinstance(inner, list) else [inner]:
+            children: list[t.Any] = inner if isinstance(inner, list) else [inner]
+            for one in children:
                 matching(entry["contains"], one)
 
 
@@ -315,3 +316,10 @@ def test_an_allow_list_does_not_pass_what_it_was_not_shown(host: DomainHost) -> 
     host.define(domain(*(f"<filesystem><source dir='/srv/{number}'/></filesystem>" for number in range(9))))
     (web,) = _info_definitions.facts(Context(host))["guests"]
     assert [one["where"] for one in web["configured"]][-2:] == ["/srv/6", "and more"]
+
+
+def test_two_files_that_call_themselves_the_same(host: DomainHost) -> None:
+    host.define(domain(extra=seclabel("type='none'")), "a")
+    host.define(confined(), "b")
+    facts = _info_definitions.facts(Context(host))["guests"]
+    assert [(one["name"], len(one["configured"])) for one in facts] == [("web", 1), ("web", 0)]
