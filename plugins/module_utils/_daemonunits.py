@@ -60,7 +60,8 @@ class Units:
         if not fragments:
             return Unit(name)
         drop_ins = self._drop_ins(name)
-        texts = [host.text_optional(path) or "" for path in (fragments[0], *drop_ins)]
+        paths = [path for path in (fragments[0], *drop_ins) if not _units.is_masked(host, path)]
+        texts = [host.text_optional(path) or "" for path in paths]
         return Unit(
             name=name,
             fragment=fragments[0],

@@ -64,13 +64,18 @@ def _answer(context: Context) -> tuple[dict[str, t.Any], str]:
         return {}, f"{layout.daemon} does not run, and nothing listens for it."
     if layout.idle and not context.connect:
         return {}, f"{layout.daemon} is idle and was not woken (connect: false)."
-    if context.host.root:
+    if _elsewhere(context.host):
         return {}, "This is not the host's own root directory."
     try:
         found = context.host.in_child(lambda: _ask(layout.uri), timeout=CONNECT_SECONDS)
     except (HardeningError, OSError) as error:
         return {}, f"No connection to {layout.daemon}: {error}"
     return t.cast("dict[str, t.Any]", found), ""
+
+
+def _elsewhere(host: Host) -> bool:
+    """Whether paths are below another directory, where libvirt's client would not look for sockets."""
+    return host.root != ""
 
 
 def _ask(uri: str) -> dict[str, t.Any]:

@@ -467,7 +467,7 @@ hypervisor:
               returned: success
               type: str
             error:
-              description: Why libvirt's parser refuses the file, in libvirt's words, empty if it does not.
+              description: Why libvirt's parser refuses the file, empty if it does not.
               returned: success
               type: str
             settings:
