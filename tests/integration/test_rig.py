@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -15,12 +16,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import typing as t
 
 import pytest
 import rig
-from rig import _base, _cgroups, _image, _recipe, _registry, guests
+from rig import _base, _cgroups, _image, _recipe, _registry, guests, playbooks
 
 RIG = [sys.executable, os.fspath(pathlib.Path(rig.__file__).parent)]
 SCOPE = "rigtest"
@@ -202,6 +204,32 @@ def test_a_host_goes_with_the_process_that_wanted_it(before: rig.Snapshot) -> No
     rig.reap()
     assert rig.names() == []
     assert rig.differences(before, rig.snapshot(SCOPE)) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_play_that_is_interrupted_ends_and_says_so(tmp_path: pathlib.Path, number: signal.Signals) -> None:
+    inventory = tmp_path / "hosts"
+    inventory.write_text("localhost ansible_connection=local\n")
+    task = {"ansible.builtin.pause": {"seconds": 60}}
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    timer = threading.Timer(4, os.kill, (os.getpid(), number))
+    timer.start()
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        playbooks.play([{"hosts": "localhost", "gather_facts": False, "tasks": [task]}], inventory)
+    assert time.monotonic() - begun < 20
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+    _base.wait_for("the playbook to go", lambda: not command_lines(os.fspath(inventory)), patience=5)
+
+
+def command_lines(part: str) -> list[str]:
+    """Those of all processes that hold ``part``."""
+    found = []
+    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # gone meanwhile
+            text = path.read_text(encoding="utf-8", errors="replace")
+            found += [text] if part in text else []
+    return found
 
 
 def test_a_taken_name_is_refused_and_its_host_stays() -> None:

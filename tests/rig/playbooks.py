@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
+import signal
 import tempfile
 import typing as t
 
@@ -70,6 +72,7 @@ def play(
     :param variables: extra variables, which win over all others.
     :param watch: called with each task as it ends.
     :param artifacts: where ansible-runner is to keep what it keeps; otherwise that goes with the run.
+    :raises KeyboardInterrupt: it was interrupted, and ended for that.
     """
     if artifacts is None:
         with tempfile.TemporaryDirectory(prefix="rig-play-") as directory:
@@ -93,23 +96,39 @@ def play(
         return True
 
     named = isinstance(playbook, str) and "." not in playbook and "/" not in playbook
-    outcome = ansible_runner.run(
-        private_data_dir=str(artifacts),
-        playbook=f"hypervisor.hardening.{playbook}" if named else _plain(playbook),
-        inventory=str(inventory),
-        cmdline=" ".join(flags) or None,
-        extravars=dict(variables or {}) or None,
-        envvars={
-            "ANSIBLE_PIPELINING": "1",
-            "ANSIBLE_RETRY_FILES_ENABLED": "0",
-            "ANSIBLE_COLLECTIONS_PATH": os.environ.get("ANSIBLE_COLLECTIONS_PATH", str(_checkout() / ".collections")),
-            **(environment or {}),
-        },
-        event_handler=handle,
-        quiet=True,
-    )
+    with _handlers_put_back():
+        outcome = ansible_runner.run(
+            private_data_dir=str(artifacts),
+            playbook=f"hypervisor.hardening.{playbook}" if named else _plain(playbook),
+            inventory=str(inventory),
+            cmdline=" ".join(flags) or None,
+            extravars=dict(variables or {}) or None,
+            envvars={
+                "ANSIBLE_PIPELINING": "1",
+                "ANSIBLE_RETRY_FILES_ENABLED": "0",
+                "ANSIBLE_COLLECTIONS_PATH": os.environ.get(
+                    "ANSIBLE_COLLECTIONS_PATH", str(_checkout() / ".collections")
+                ),
+                **(environment or {}),
+            },
+            event_handler=handle,
+            quiet=True,
+        )
+    if outcome.status == "canceled":
+        raise KeyboardInterrupt
     text = pathlib.Path(outcome.config.artifact_dir, "stdout").read_text(encoding="utf-8", errors="replace")
     return Run(outcome.rc, tuple(tasks), text)
+
+
+@contextlib.contextmanager
+def _handlers_put_back() -> t.Iterator[None]:
+    """ansible-runner takes SIGINT and SIGTERM, to cancel a run by, and keeps them when the run is over."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _plain(playbook: str | pathlib.Path | list[dict[str, t.Any]]) -> t.Any:
