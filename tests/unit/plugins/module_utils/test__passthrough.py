@@ -84,7 +84,7 @@ def test_a_directory_that_nobody_may_enter(host: MacHost) -> None:
 
 @pytest.mark.parametrize(("label", "stops"), [("root:root", False), ("libvirt-qemu:libvirt-qemu", True)])
 def test_the_definitions_own_user(host: MacHost, label: str, stops: bool) -> None:
-    host.put("/srv/a", "").chmod(0o600)
+    host.put("/srv/a", "").chmod(0)
     extra = seclabel("type='static' model='dac'", f"<label>{label}</label>")
     assert verdicts(host, "-bios", "/srv/a", extra=extra)["dac"]["stops"] is stops
 
