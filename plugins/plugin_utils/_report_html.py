@@ -72,7 +72,7 @@ def render(master: t.Any) -> str:
         waiver_titles=WAIVERS,
         fix=fix,
         judged=data.judged,
-        number="{:,}".format,
+        number=number,
         static=static <= STATIC_FINDINGS,
         **_compared(master),
     )
@@ -126,6 +126,11 @@ def visible(text: t.Any, *, lines: bool = False) -> Markup:
         for one in text
     ]
     return Markup(f"{element}{''.join(parts)}</bdi>")
+
+
+def number(value: float) -> str:
+    """1,234 or 1,234.5."""
+    return f"{value:,.1f}".removesuffix(".0")
 
 
 def moment(text: str) -> str:

@@ -83,12 +83,11 @@ def compact(master: Json) -> Json:
 
 
 def _host(host: Json, rules: dict[str, int], strings: Table[str], shapes: Table[tuple[t.Any, ...]]) -> Json:
-    objects: Table[tuple[str, str]] = Table()
+    objects: Table[tuple[str, ...]] = Table()
     sets: Table[tuple[int, ...]] = Table()
     members: defaultdict[int, list[int]] = defaultdict(list)
     for finding in host["findings"]:
-        target = finding["object"]
-        members[shapes.number(_shape(finding, rules, strings))].append(objects.number((target["type"], target["name"])))
+        members[shapes.number(_shape(finding, rules, strings))].append(objects.number(_object(finding["object"])))
     findings: list[int] = []
     for shape, numbers in members.items():
         findings += (shape, sets.number(tuple(numbers)))
@@ -103,6 +102,12 @@ def _host(host: Json, rules: dict[str, int], strings: Table[str], shapes: Table[
         "sets": sets.entries(),
         "findings": findings,
     }
+
+
+def _object(target: Json) -> tuple[str, ...]:
+    """Type and name, and the guest that it belongs to."""
+    guest = target.get("guest")
+    return (target["type"], target["name"], guest) if guest else (target["type"], target["name"])
 
 
 def _shape(finding: Json, rules: dict[str, int], strings: Table[str]) -> tuple[t.Any, ...]:

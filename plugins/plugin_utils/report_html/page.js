@@ -214,8 +214,9 @@
   }
 
   const objectName = (host, one) => {
-    const [type, name] = host.objects[one];
-    return type === "host" ? null : make("span", {}, `${type} `, visible(name));
+    const [type, name, guest] = host.objects[one];
+    if (type === "host") return null;
+    return make("span", {}, `${type} `, visible(name), guest && guest !== name ? [" of ", visible(guest)] : "");
   };
 
   function objectNames(host, objects, most) {

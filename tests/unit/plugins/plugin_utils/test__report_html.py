@@ -120,7 +120,7 @@ def test_data_ends_no_element_early() -> None:
     (found,) = re.findall(r'<script id="data" type="application/json">(.*?)</script>', page, re.DOTALL)
     assert not set("<>&") & set(found)
     assert found.isascii()
-    names = {name for host in json.loads(found)["hosts"] for _kind, name in host["objects"]}
+    names = {target[1] for host in json.loads(found)["hosts"] for target in host["objects"]}
     assert names >= {json.loads(json.dumps(name)) for name in masters.NASTY_NAMES}
 
 
@@ -173,14 +173,20 @@ def test_what_is_no_master() -> None:
         report.render({"hosts": []})
 
 
+@pytest.mark.parametrize(("said", "shown"), [(0, "0"), (1234567, "1,234,567"), (1594.96, "1,595"), (12.3456, "12.3")])
+def test_numbers(said: float, shown: str) -> None:
+    assert report.number(said) == shown
+
+
 def test_the_totals_come_first() -> None:
     master = masters.small()
     document = tree(report.render(master))
     tiles = {tile.get("class"): int(text(tile.find("b"))) for tile in document.xpath("//ul[@class='tiles']/li")}
     assert tiles == master["counts"]
     (score,) = document.xpath("//div[contains(@class, 'score')]")
-    for wanted in ("53 of 100", "32 of 60 points", "Capped", "70", master["score"]["formula"]):
+    for wanted in ("53 of 100", "32 of 60 points", "Capped", "70"):
         assert wanted in text(score)
+    assert text(document.xpath("//p[contains(@class, 'formula')]")[0]) == f"Score: {master['score']['formula']}"
     sections = [text(heading) for heading in document.xpath("//main//h2")]
     assert sections == ["Score", "Findings", "To look at first", "The fleet", "Findings"]
 
@@ -306,6 +312,14 @@ def test_alike_is_told_once() -> None:
     small, large = (len(report.render(masters.fleet(hosts)).encode()) for hosts in (10, 30))
     # A host of 910 findings, 20 guests and 12 categories: what a finding alone would take of JSON is over 300 kB.
     assert (large - small) / 20 < 6_000
+
+
+def test_whose_interface() -> None:
+    target = {"type": "interface", "name": "vnet0", "guest": "web"}
+    master = masters.master([masters.host("kvm1", [masters.finding("r", "fail", object=target)])])
+    page = report.render(master)
+    assert [target for host in embedded(page)["hosts"] for target in host["objects"]] == [["interface", "vnet0", "web"]]
+    assert "interface vnet0 of web" in text(tree(page).xpath("//noscript")[0])
 
 
 def test_bars_are_full() -> None:
