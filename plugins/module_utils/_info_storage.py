@@ -27,12 +27,12 @@ def facts(context: Context) -> dict[str, t.Any]:
     reader = Reader(context.host)
     mounts = _mountinfo.read(context.host, 1)
     pools = _pools.read(reader)
-    sources = _sources(context, reader)
-    uses = None if sources is None else _imageuse.find(reader, sources, [pool.path for pool in pools], mounts)
+    sources, complete = _sources(context, reader)
+    uses = _imageuse.find(reader, sources, [pool.path for pool in pools], mounts)
     return {
         "pools": [_pool(reader, pool, mounts) for pool in pools],
-        "images": _images(context, reader, [] if sources is None else sorted(sources), pools, mounts, sources is None),
-        "uses": uses,
+        "images": _images(context, reader, sorted(sources), pools, mounts, complete),
+        "uses": uses if uses or complete else None,
         "loops": _imageuse.loops(reader),
         "nbds": _imageuse.nbds(reader),
         "lvm": _lvm(reader),
@@ -40,13 +40,13 @@ def facts(context: Context) -> dict[str, t.Any]:
     }
 
 
-def _sources(context: Context, reader: Reader) -> dict[str, list[str]] | None:
-    """The files and devices that guests write to -> their names; None where definitions cannot be read (noted)."""
+def _sources(context: Context, reader: Reader) -> tuple[dict[str, list[str]], bool]:
+    """The files and devices that guests write to -> their names; whether all definitions could be read (or noted)."""
     try:
         found, unread = context.definitions
     except HardeningError as error:
         reader.note("/etc/libvirt/qemu", str(error))
-        return None
+        return {}, False
     for entry in unread:
         reader.note(entry.path, entry.reason)
     sources: dict[str, set[str]] = {}
@@ -57,7 +57,7 @@ def _sources(context: Context, reader: Reader) -> dict[str, list[str]] | None:
                 for path in (disk.source, *(layer.source for layer in disk.backing)):
                     sources.setdefault(path, set()).add(definition.name)
         sources.setdefault(definition.os.nvram, set()).add(definition.name)
-    return {path: sorted(names) for path, names in sources.items() if path.startswith("/")}
+    return {path: sorted(names) for path, names in sources.items() if path.startswith("/")}, not unread
 
 
 def _pool(reader: Reader, pool: _pools.Pool, mounts: t.Sequence[_mountinfo.Mount]) -> dict[str, t.Any]:
@@ -89,12 +89,12 @@ def _images(
     sources: t.Sequence[str],
     pools: t.Sequence[_pools.Pool],
     mounts: t.Sequence[_mountinfo.Mount],
-    incomplete: bool,
+    complete: bool,
 ) -> dict[str, t.Any]:
     groups = _groups(context)
     directories = sorted({pool.path for pool in pools if pool.is_directory})
     inspection = Inspection(reader, Reach(reader))
-    inspection.truncated = incomplete
+    inspection.truncated = not complete
     near = [path for path in directories if not _is_remote(path, mounts)]
     _inspect(inspection, near, [path for path in sources if not _is_remote(path, mounts)], groups)
     far = [path for path in directories if path not in near]

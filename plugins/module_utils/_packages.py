@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 import typing as t
@@ -40,6 +41,7 @@ _PREFIXES = {prefix: family for family, prefixes in FAMILIES for prefix in prefi
 _IDLE_RE = re.compile(
     r"(?:-dev|-devel|-doc|-dbg|-dbgsym|-debuginfo|-debugsource|-headers)$|^kernel-(?:srpm|headers|tools|doc)"
 )
+_END = ([0], 0)
 _STANZA_RE = re.compile(rb"^(Package|Status|Version|Architecture): (.*)$", re.MULTILINE)
 
 
@@ -191,26 +193,23 @@ def _list(reader: Reader, path: str) -> bytes:
 def compare(one: str, other: str) -> int:
     """Two versions of Debian packages in dpkg's order (deb-version(7)): below, at or above 0."""
     for left, right in zip(_parts(one), _parts(other)):
-        if left != right:
-            return -1 if left < right else 1
+        for mine, others in itertools.zip_longest(_key(left), _key(right), fillvalue=_END):
+            if mine != others:
+                return -1 if mine < others else 1
     return 0
 
 
-def _parts(version: str) -> tuple[t.Any, ...]:
+def _parts(version: str) -> tuple[str, str, str]:
+    """Epoch, upstream version, revision."""
     epoch, colon, rest = version.partition(":")
-    upstream, _dash, revision = (rest if colon else version).rpartition("-")
-    if not _dash:
-        upstream, revision = revision, ""
-    return (int(epoch) if colon and epoch.isdigit() else 0, _key(upstream), _key(revision))
+    upstream, dash, revision = (rest if colon else version).rpartition("-")
+    return epoch if colon else "", upstream if dash else revision, revision if dash else ""
 
 
-def _key(part: str) -> list[t.Any]:
-    """Alternately text and numbers. In text ``~`` comes before the end, the end before letters, these before others."""
-    key: list[t.Any] = []
-    for text, digits in re.findall(r"([^0-9]*)([0-9]*)", part):
-        key.append([_weight(sign) for sign in text] + [0])
-        key.append(int(digits or 0))
-    return key
+def _key(part: str) -> list[tuple[list[int], int]]:
+    """Text and number in turns. In text ``~`` comes before the end, the end before letters, these before others."""
+    pairs = re.findall(r"([^0-9]*)([0-9]*)", part)
+    return [([_weight(sign) for sign in text] + [0], int(digits or 0)) for text, digits in pairs]
 
 
 def _weight(sign: str) -> int:
