@@ -115,6 +115,7 @@ def play(
             quiet=True,
         )
     if outcome.status == "canceled":
+        _end_workers(artifacts)
         raise KeyboardInterrupt
     text = pathlib.Path(outcome.config.artifact_dir, "stdout").read_text(encoding="utf-8", errors="replace")
     return Run(outcome.rc, tuple(tasks), text)
@@ -129,6 +130,14 @@ def _handlers_put_back() -> t.Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _end_workers(artifacts: pathlib.Path) -> None:
+    """Kill what is left of a run that was cancelled: workers have sessions of their own, which that does not reach."""
+    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # gone meanwhile
+            if os.fsencode(artifacts) in path.read_bytes():
+                os.kill(int(path.parent.name), signal.SIGKILL)
 
 
 def _plain(playbook: str | pathlib.Path | list[dict[str, t.Any]]) -> t.Any:
