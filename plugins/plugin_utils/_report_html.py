@@ -51,7 +51,7 @@ def render(master: t.Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(visible=visible, plain=plain, moment=moment, bar=data.bar, counted=data.counted)
+    environment.filters.update(visible=visible, plain=plain, moment=moment, stacked=data.stacked, counted=data.counted)
     static = sum(finding["state"] not in data.COLLAPSED for host in master["hosts"] for finding in host["findings"])
     page: str = environment.get_template("page.html.j2").render(
         master=master,

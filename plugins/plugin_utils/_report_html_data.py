@@ -280,7 +280,7 @@ def judged(counts: t.Mapping[str, int]) -> Counter[str]:
     return Counter({state: count for state, count in counts.items() if state != "not_applicable"})
 
 
-def bar(counts: t.Mapping[str, int], width: int = 1000) -> list[tuple[str, int, float, float]]:
+def stacked(counts: t.Mapping[str, int], width: int = 1000) -> list[tuple[str, int, float, float]]:
     """A stacked bar: state, count, left edge and width of each part, in units of ``width``."""
     total = sum(counts.get(state, 0) for state in STATES)
     parts = []

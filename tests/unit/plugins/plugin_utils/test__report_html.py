@@ -323,12 +323,12 @@ def test_whose_interface() -> None:
 
 
 def test_bars_are_full() -> None:
-    parts = data.bar({"pass": 2, "fail": 1, "waived": 0})
+    parts = data.stacked({"pass": 2, "fail": 1, "waived": 0})
     assert [(state, count) for state, count, _left, _width in parts] == [("fail", 1), ("pass", 2)]
     assert parts[0][2] == 0
     assert parts[1][2] == pytest.approx(333.3, abs=0.1)
     assert sum(width for *_rest, width in parts) == pytest.approx(1000, abs=0.2)
-    assert data.bar({}) == []
+    assert data.stacked({}) == []
 
 
 def test_categories_of_operators_come_last() -> None:
