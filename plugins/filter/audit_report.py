@@ -9,6 +9,7 @@ from importlib import import_module
 
 from ansible.errors import AnsibleFilterError
 
+from ansible_collections.hypervisor.hardening.plugins.plugin_utils._plain import plain
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._report import ReportError
 
 DOCUMENTATION = r"""
@@ -39,8 +40,11 @@ options:
       - V(sarif) is SARIF 2.1.0, for code scanning. What passes and what does not apply is left out,
         what is waived is a suppressed result.
       - V(csv) is for spreadsheets, with a line for each finding.
+      - V(json) is the result itself, for programs and to compare a later run with.
+      - V(summary) is a dictionary with the counts, the score and the failed rules of each host, for the artifacts of a
+        job.
     type: str
-    choices: [terminal, html, markdown, junit, sarif, csv]
+    choices: [terminal, html, markdown, junit, sarif, csv, json, summary]
     required: true
 seealso:
   - plugin: hypervisor.hardening.audit
@@ -63,13 +67,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The report as text; with O(format=terminal) a list of lines.
+  description: The report as text; with O(format=terminal) a list of lines, with O(format=summary) a dictionary.
   type: raw
   sample:
     - "Audit of 1 host at level hardened, 2026-11-21T06:50:00Z."
 """
 
-FORMATS = ("terminal", "html", "markdown", "junit", "sarif", "csv")
+FORMATS = ("terminal", "html", "markdown", "junit", "sarif", "csv", "json", "summary")
 
 
 def audit_report(master: t.Any, format: str) -> t.Any:  # noqa: A002 (the name of the option)
@@ -78,8 +82,8 @@ def audit_report(master: t.Any, format: str) -> t.Any:  # noqa: A002 (the name o
     # Each format is read when it is asked for.
     renderer = import_module(f"ansible_collections.hypervisor.hardening.plugins.plugin_utils._report_{format}")
     try:
-        return renderer.render(master)
-    except ReportError as error:
+        return renderer.render(plain(master))
+    except (ReportError, TypeError) as error:
         raise AnsibleFilterError(f"audit_report: {error}") from error
 
 

@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.hypervisor.hardening.plugins.plugin_utils._report import Json, ReportError, require, visible
+from ansible_collections.hypervisor.hardening.plugins.plugin_utils._report import (
+    Json,
+    ReportError,
+    object_identity,
+    require,
+    visible,
+)
 
 # How much is proven to hold. That a failure is waived says nothing of the host; of what is unknown, nothing is proven.
 _HOLDS = {"pass": 3, "manual": 2, "pending": 1, "unknown": 0, "waived": 0, "fail": 0}
 
-Key = tuple[str, str, str, str]
+Judged = dict[tuple[str, ...], tuple[str | None, Json]]
 
 
 def compare(master: t.Any, earlier: t.Any) -> Json:
@@ -30,14 +36,15 @@ def compare(master: t.Any, earlier: t.Any) -> Json:
     before = require(earlier, "The earlier audit")
     hosts_now, hosts_before = _hosts(now), _hosts(before)
     result: Json = {"with": before["generated"], "better": [], "worse": [], "new": [], "gone": [], "other": []}
-    for name in hosts_now.keys() & hosts_before.keys():
-        states_now, states_before = _states(name, hosts_now[name]), _states(name, hosts_before[name])
-        for key in states_now.keys() | states_before.keys():
-            kind = _kind(states_before.get(key), states_now.get(key))
+    for name in sorted(hosts_now.keys() & hosts_before.keys()):
+        states_now, states_before = _states(hosts_now[name]), _states(hosts_before[name])
+        for key in sorted(states_now.keys() | states_before.keys()):
+            state_before, target = states_before.get(key, (None, {}))
+            state_now, target = states_now.get(key, (None, target))
+            kind = _kind(state_before, state_now)
             if kind:
-                result[kind].append(_entry(key, states_before.get(key), states_now.get(key)))
-    for kind in ("better", "worse", "new", "gone", "other"):
-        result[kind].sort(key=lambda entry: (entry["host"], entry["rule"], *entry["object"].values()))
+                entry = {"host": name, "rule": key[0], "object": target, "before": state_before, "after": state_now}
+                result[kind].append(entry)
     result["hosts"] = {
         "new": sorted(hosts_now.keys() - hosts_before.keys()),
         "gone": sorted(hosts_before.keys() - hosts_now.keys()),
@@ -49,10 +56,10 @@ def _hosts(master: Json) -> dict[str, list[Json]]:
     return {host["name"]: host["findings"] for host in master["hosts"] if host["state"] == "audited"}
 
 
-def _states(host: str, findings: list[Json]) -> dict[Key, str]:
+def _states(findings: list[Json]) -> Judged:
     """What was judged, and how. What does not apply was not."""
     return {
-        (host, finding["rule"], finding["object"]["type"], finding["object"]["name"]): finding["state"]
+        (finding["rule"], *object_identity(finding["object"])): (finding["state"], finding["object"])
         for finding in findings
         if finding["state"] != "not_applicable"
     }
@@ -68,8 +75,3 @@ def _kind(before: str | None, after: str | None) -> str | None:
             raise ReportError(f"An audit has a finding in the state '{visible(state)}'; there are {', '.join(_HOLDS)}.")
     change = _HOLDS[after] - _HOLDS[before]
     return "better" if change > 0 else "worse" if change < 0 else "other"
-
-
-def _entry(key: Key, before: str | None, after: str | None) -> Json:
-    host, rule, kind, name = key
-    return {"host": host, "rule": rule, "object": {"type": kind, "name": name}, "before": before, "after": after}

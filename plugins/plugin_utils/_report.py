@@ -23,16 +23,20 @@ SECTIONS = (
     ("Fails or is pending", ("fail", "pending")),
     ("Unknown: not proven, either way", ("unknown",)),
     ("Manual: for a person to look at", ("manual",)),
-    ("Waived: fails, and is accepted", ("waived",)),
+    ("Waived: not proven, and accepted", ("waived",)),
 )
 WAIVERS = (
     ("expired", "Waivers that have expired, and waive nothing"),
     ("expiring", "Waivers that expire soon"),
-    ("unused", "Waivers that match nothing that fails"),
+    ("unused", "Waivers without use"),
 )
 CHANGES = ("worse", "better", "new", "gone", "other")
 
 Json = dict[str, t.Any]
+
+_PARTS = (
+    "collection", "generated", "level", "selection", "rules", "hosts", "counts", "score", "waivers", "comparison",
+)  # fmt: skip
 
 _MEANS = {
     "auto": "Harden the host{variable}.",
@@ -97,6 +101,9 @@ def require(master: t.Any, what: str = "The report") -> Json:
             f"{what} is of the kind '{words(master['schema'])}', and this version of the collection reads "
             f"'{SCHEMA}' alone. Make it anew with the audit of this version."
         )
+    missing = [key for key in _PARTS if key not in master]
+    if missing:
+        raise ReportError(f"{what} is no whole result of an audit: it lacks {', '.join(missing)}.")
     return master
 
 
@@ -133,8 +140,16 @@ def sources(finding: Json) -> tuple[str, ...]:
 
 
 def object_name(target: Json) -> str:
-    """``host``, or type and name of what is on it."""
-    return "host" if target["type"] == "host" else visible(f"{target['type']} {target['name']}")
+    """``host``, or type and name of what is on it, and the guest that it belongs to."""
+    if target["type"] == "host":
+        return "host"
+    name = f"{visible(target['type'])} {visible(target['name'])}"
+    return f"{name} of guest {visible(target['guest'])}" if target.get("guest") else name
+
+
+def object_identity(target: Json) -> tuple[str, ...]:
+    """What tells an object from all others of its host."""
+    return (target["type"], target["name"], *([target["guest"]] if target.get("guest") else []))
 
 
 def fix(rule: Json) -> str:
@@ -235,24 +250,32 @@ def score_words(score: Json) -> str:
     """The figure with the fraction behind it."""
     if score["value"] is None:
         return "none, for nothing applies"
-    text = f"{score['value']} of 100, from {score['passed']} of {score['applicable']} points"
+    text = f"{score['value']:g} of 100, from {score['passed']:.10g} of {score['applicable']:.10g} points"
     if score["capped"]:
         text += ", capped because a critical control fails"
     if score["fixable_now"] is not None:
-        text += f"; of what can be fixed now: {score['fixable_now']}"
+        text += f"; {score['fixable_now']:g} of 100 of what can be fixed now"
     return text
 
 
 def waiver_words(waiver: Json) -> str:
-    """Why, who, until when, and where it is written."""
-    text = (
-        f"{waiver.get('reason') or 'no reason'} ({waiver.get('owner') or 'no owner'}, expires {waiver.get('expires')}"
-    )
-    ticket = waiver.get("ticket")
-    return words(f"{text}, {ticket})" if ticket else f"{text})")
+    """Why, who, until when, where it is written, and what it covers up."""
+    facts = [waiver.get("owner") or "no owner", f"expires {waiver.get('expires')}", waiver.get("ticket")]
+    if waiver.get("state"):
+        facts.append(f"otherwise {state_words(waiver['state'])}")
+    return words(f"{waiver.get('reason') or 'no reason'} ({', '.join(str(fact) for fact in facts if fact)})")
 
 
 def waiver_scope(waiver: Json) -> str:
-    """The hosts and guests that a waiver is meant for."""
-    scope = [f"{kind} {', '.join(map(str, waiver[kind]))}" for kind in ("hosts", "guests") if waiver.get(kind)]
+    """The hosts, guests and objects that a waiver is meant for."""
+    kinds = ("hosts", "guests", "objects")
+    scope = [f"{kind} {', '.join(map(str, waiver[kind]))}" for kind in kinds if waiver.get(kind)]
     return words(", ".join(scope) or "all hosts")
+
+
+def waiver_found(waiver: Json) -> str:
+    """What a listed waiver was good for in this run."""
+    if waiver.get("why"):
+        return words(waiver["why"])
+    number = waiver.get("findings")
+    return "" if number is None else f"{number} {'finding' if number == 1 else 'findings'}"

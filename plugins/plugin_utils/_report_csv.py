@@ -18,9 +18,9 @@ from ansible_collections.hypervisor.hardening.plugins.plugin_utils._report impor
 )
 
 COLUMNS = (
-    "host", "state", "pending", "severity", "category", "level", "rule", "code", "title", "object_type", "object",
-    "observed", "expected", "reason", "evidence", "why", "fix", "breaks", "waiver_reason", "waiver_owner",
-    "waiver_expires", "waiver_ticket", "collected",
+    "host", "state", "pending", "severity", "category", "level", "rule", "code", "title",
+    "object_type", "object", "guest", "observed", "expected", "reason", "evidence", "why", "fix", "breaks",
+    "waiver_reason", "waiver_owner", "waiver_expires", "waiver_ticket", "collected",
 )  # fmt: skip
 
 # A spreadsheet takes a cell that begins so for a formula.
@@ -60,6 +60,7 @@ def _finding(finding: Json) -> Json:
         **{f"waiver_{column}": waiver.get(column) for column in ("reason", "owner", "expires", "ticket")},
         "object_type": finding["object"]["type"],
         "object": finding["object"]["name"],
+        "guest": finding["object"].get("guest"),
         "evidence": ", ".join(sources(finding)),
     }
 

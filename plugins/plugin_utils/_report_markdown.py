@@ -29,6 +29,7 @@ from ansible_collections.hypervisor.hardening.plugins.plugin_utils._report impor
     selected,
     shortened,
     state_words,
+    waiver_found,
     waiver_scope,
     waiver_words,
     words,
@@ -121,7 +122,7 @@ def _totals(master: Json) -> list[str]:
 
 def _counted(name: str, host: Json) -> str:
     value = host["score"]["value"]
-    return _row(name, "-" if value is None else str(value), *(str(host["counts"].get(state, 0)) for state in _STATES))
+    return _row(name, "-" if value is None else f"{value:g}", *(str(host["counts"].get(state, 0)) for state in _STATES))
 
 
 def _row(*cells: str) -> str:
@@ -135,7 +136,9 @@ def _waivers(master: Json) -> list[str]:
         if entries:
             lines += ["", f"## {title} ({len(entries)})", ""]
         lines += [
-            f"- {code(entry['rule'])}, {code(waiver_scope(entry))}: {code(waiver_words(entry))}" for entry in entries
+            f"- {code(entry['rule'])}, {code(waiver_scope(entry))}: {code(waiver_words(entry))}"
+            + (f"; {escaped(waiver_found(entry))}" if waiver_found(entry) else "")
+            for entry in entries
         ]
     return lines
 

@@ -13,6 +13,7 @@ from ansible_collections.hypervisor.hardening.plugins.plugin_utils._report impor
     Json,
     fix,
     not_audited,
+    object_identity,
     object_name,
     require,
     sources,
@@ -108,15 +109,16 @@ def _result(host: str, finding: Json, rule: Json, number: int) -> Json:
                 "kind": "external",
                 "status": "accepted",
                 "justification": words(waiver.get("reason") or ""),
-                "properties": {key: words(waiver[key]) for key in ("owner", "expires", "ticket") if waiver.get(key)},
+                "properties": {
+                    key: words(waiver[key]) for key in ("owner", "expires", "ticket", "state") if waiver.get(key)
+                },
             }
         ]
     return result
 
 
 def _identity(host: str, finding: Json) -> str:
-    target = finding["object"]
-    named = json.dumps([host, finding["rule"], target["type"], target["name"]])
+    named = json.dumps([host, finding["rule"], *object_identity(finding["object"])])
     return hashlib.sha256(named.encode()).hexdigest()
 
 
@@ -138,13 +140,18 @@ def _locations(host: str, finding: Json) -> list[Json]:
         logical = [
             {
                 "name": visible(target["name"]),
-                "fullyQualifiedName": visible(f"{host}/{target['type']}/{target['name']}"),
+                "fullyQualifiedName": "/".join(map(visible, (host, *_path(target)))),
                 "kind": visible(target["type"]),
             }
         ]
     paths = [source for source in sources(finding) if source.startswith("/") and not set(source) & set(" \t\r\n")]
     physical = [{"physicalLocation": {"artifactLocation": {"uri": _uri(host, path)}}} for path in paths]
     return [{**place, "logicalLocations": logical} for place in physical or [{}]]
+
+
+def _path(target: Json) -> tuple[str, ...]:
+    own = (target["type"], target["name"])
+    return ("guest", target["guest"], *own) if target.get("guest") else own
 
 
 def _uri(host: str, path: str) -> str:

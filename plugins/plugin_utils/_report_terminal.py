@@ -27,6 +27,7 @@ from ansible_collections.hypervisor.hardening.plugins.plugin_utils._report impor
     shortened,
     state_words,
     visible,
+    waiver_found,
     waiver_scope,
     waiver_words,
     words,
@@ -138,14 +139,15 @@ def _totals(master: Json) -> list[str]:
     for name, host in rows:
         if host["state"] == "audited":
             figures = {**host["counts"], "score": host["score"]["value"]}
-            cells = [
-                str("-" if figures.get(key) is None else figures[key]).rjust(len(title))
-                for key, title in _COLUMNS.items()
-            ]
+            cells = [_figure(figures.get(key)).rjust(len(title)) for key, title in _COLUMNS.items()]
         else:
             cells = [state_words(words(host["state"]))]
         lines.append("  ".join((_padded(name, names), *cells)))
     return lines
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.10g}"
 
 
 def _score(master: Json) -> list[str]:
@@ -168,6 +170,7 @@ def _waivers(master: Json) -> list[str]:
         lines += [
             f"  {words(entry['rule'])}, {shortened(waiver_scope(entry), _VALUE)}: "
             + shortened(waiver_words(entry), _VALUE)
+            + (f"; {waiver_found(entry)}" if waiver_found(entry) else "")
             for entry in entries
         ]
     return lines

@@ -42,7 +42,7 @@ NASTY_NAMES = (
     "]]> --> &amp; &#60;b&#62;",
     "{{ 7 * 7 }} {% raw %}",
     "../../etc/passwd",
-    "\ud800\udcff\ufffe\uffff",
+    "\udcff\ud800 \ufffe\uffff",
     "客户机一 \N{SMILING FACE WITH OPEN MOUTH} e\u0301",
     "   ",
     "x" * 10_240,
@@ -112,13 +112,15 @@ def waiver(**changes: t.Any) -> Json:
         "owner": "platform team",
         "expires": "2027-01-31",
         "ticket": "SEC-17",
+        "state": "fail",
         **changes,
     }
 
 
 def listed_waiver(identifier: str, **changes: t.Any) -> Json:
-    """An entry of ``master["waivers"]``: the waiver as its file has it."""
-    return {"rule": identifier, "hosts": ["kvm1"], "guests": [], **waiver(), **changes}
+    """An entry of ``master["waivers"]``: the waiver as its file has it, and how many findings it is about."""
+    written = {key: value for key, value in waiver().items() if key != "state"}
+    return {"rule": identifier, "hosts": ["kvm1"], "guests": [], "objects": [], **written, "findings": 1, **changes}
 
 
 def change(identifier: str, before: str | None, after: str | None, host_name: str = "kvm1", **changes: t.Any) -> Json:
@@ -139,14 +141,17 @@ def score(findings: t.Iterable[Json], rules: t.Mapping[str, Json]) -> Json:
             pending += weight * (entry["state"] == "pending")
             capped = capped or (severity == "critical" and entry["state"] == "fail")
     if not applicable:
-        return {"value": None, "passed": 0, "applicable": 0, "capped": False, "fixable_now": None}
-    value = 100 * passed // applicable
+        nothing = {"passed": 0, "applicable": 0, "fixable_passed": 0, "fixable_applicable": 0}
+        return {"value": None, "capped": False, "fixable_now": None, **nothing}
+    value = 1000 * passed // applicable / 10
     return {
-        "value": min(value, 59) if capped else value,
+        "value": min(value, 50.0) if capped else value,
         "passed": passed,
         "applicable": applicable,
         "capped": capped,
-        "fixable_now": 100 * (passed + pending) // applicable,
+        "fixable_now": 1000 * (passed + pending) // applicable / 10,
+        "fixable_passed": passed + pending,
+        "fixable_applicable": applicable,
     }
 
 
@@ -258,7 +263,9 @@ def small() -> Json:
         rules,
         waivers={
             "expired": [listed_waiver("daemon-no-tcp", expires="2026-11-01", reason="Old backup client.")],
-            "unused": [listed_waiver("mac-enforcing", guests=["test*"])],
+            "unused": [
+                listed_waiver("mac-enforcing", guests=["test*"], findings=0, why="no host of this run is covered")
+            ],
             "expiring": [listed_waiver("ksm-off", expires="2026-12-01")],
         },
     )

@@ -94,6 +94,15 @@ def test_objects_are_told_apart_by_host_rule_type_and_name() -> None:
     assert {entry["before"] for entry in result["new"]} == {entry["after"] for entry in result["gone"]} == {None}
 
 
+def test_disks_of_the_same_name_are_told_apart_by_their_guest() -> None:
+    disks = [{"type": "disk", "name": "vda", "guest": guest} for guest in ("web", "db")]
+    runs = [
+        masters.master([masters.host("kvm1", [masters.finding("x", state, object=disk) for state, disk in pairs])])
+        for pairs in (zip(("pass", "fail"), disks, strict=True), zip(("fail", "fail"), disks, strict=True))
+    ]
+    assert [entry["object"] for entry in compare(runs[1], runs[0])["worse"]] == [disks[0]]
+
+
 def test_a_host_that_one_run_did_not_audit_is_told_once() -> None:
     now = masters.master([masters.host("a", [masters.finding("x", "pass")]), masters.not_audited("b", "down")])
     then = masters.master([masters.not_audited("a", "down"), masters.host("b", [masters.finding("x", "fail")])])

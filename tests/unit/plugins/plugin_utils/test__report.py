@@ -126,6 +126,47 @@ def test_what_says_the_same_is_told_once() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        ({"type": "host", "name": "kvm1"}, "host"),
+        ({"type": "guest", "name": "a\nb"}, r"guest a\nb"),
+        ({"type": "disk", "name": "vda", "guest": "web"}, "disk vda of guest web"),
+    ],
+)
+def test_the_name_of_an_object(target: dict[str, str], name: str) -> None:
+    assert _report.object_name(target) == name
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"findings": 1}, "1 finding"),
+        ({"findings": 2}, "2 findings"),
+        ({"findings": 0, "why": "nothing that it covers falls short"}, "nothing that it covers falls short"),
+        ({"findings": None}, ""),
+    ],
+)
+def test_what_a_waiver_was_good_for(changes: dict[str, t.Any], text: str) -> None:
+    assert _report.waiver_found(masters.listed_waiver("x", **changes)) == text
+
+
+def test_a_waiver_in_words() -> None:
+    waiver = masters.listed_waiver("x", hosts=["a*", "b"], guests=["web"], objects=["vda"], ticket="")
+    assert _report.waiver_scope(waiver) == "hosts a*, b, guests web, objects vda"
+    assert _report.waiver_scope({}) == "all hosts"
+    text = "The vendor's appliance needs it. (platform team, expires 2027-01-31"
+    assert _report.waiver_words(waiver) == f"{text})"
+    assert _report.waiver_words(masters.waiver(state="unknown")) == f"{text}, SEC-17, otherwise unknown)"
+
+
+def test_a_master_with_parts_missing_is_refused_with_their_names() -> None:
+    master = masters.small()
+    del master["hosts"], master["score"]
+    with pytest.raises(ReportError, match=r"is no whole result of an audit: it lacks hosts, score\."):
+        _report.require(master)
+
+
 @pytest.mark.parametrize("master", [None, [], {}, "text", {"hosts": []}])
 def test_what_is_no_master_is_refused(master: t.Any) -> None:
     with pytest.raises(ReportError, match="is no result of an audit"):
@@ -142,11 +183,14 @@ def test_a_master_of_another_version_is_refused_by_name() -> None:
     [
         ({"value": None}, "none, for nothing applies"),
         (
-            {"value": 59, "passed": 9, "applicable": 10, "capped": True, "fixable_now": 95},
-            "59 of 100, from 9 of 10 points, capped because a critical control fails; of what can be fixed now: 95",
+            {"value": 50.0, "passed": 9.25, "applicable": 1234567, "capped": True, "fixable_now": 95.5},
+            (
+                "50 of 100, from 9.25 of 1234567 points, capped because a critical control fails; "
+                "95.5 of 100 of what can be fixed now"
+            ),
         ),
         (
-            {"value": 90, "passed": 9, "applicable": 10, "capped": False, "fixable_now": None},
+            {"value": 90.0, "passed": 9, "applicable": 10, "capped": False, "fixable_now": None},
             "90 of 100, from 9 of 10 points",
         ),
     ],

@@ -45,6 +45,7 @@ def test_a_line_says_all_of_a_finding() -> None:
         "title": "Title of x",
         "object_type": "guest",
         "object": "web",
+        "guest": "",
         "observed": "0",
         "expected": "1",
         "reason": "r",
@@ -58,6 +59,12 @@ def test_a_line_says_all_of_a_finding() -> None:
         "waiver_ticket": "SEC-17",
         "collected": masters.GENERATED,
     }
+
+
+def test_what_belongs_to_a_guest_names_it() -> None:
+    finding = masters.finding("x", "fail", object={"type": "disk", "name": "vda", "guest": "web"})
+    (row,) = read(render(masters.master([masters.host("kvm1", [finding])])))
+    assert (row["object_type"], row["object"], row["guest"]) == ("disk", "vda", "web")
 
 
 def test_no_host_leaves_the_head() -> None:

@@ -52,7 +52,7 @@ def test_a_suite_for_each_host_and_a_case_for_each_finding() -> None:
         (
             "waived",
             junitparser.Skipped,
-            "waived: The vendor's appliance needs it. (platform team, expires 2027-01-31, SEC-17)",
+            "waived: The vendor's appliance needs it. (platform team, expires 2027-01-31, SEC-17, otherwise fail)",
         ),
     ],
 )
@@ -107,7 +107,7 @@ def test_the_sums_are_those_that_a_reader_makes(master: masters.Json) -> None:
 def test_a_suite_says_what_the_host_runs_and_when_it_was_seen() -> None:
     (suite,) = read(masters.master([masters.host("kvm1", [masters.finding("x", "pass")])]))
     properties = {entry.name: entry.value for entry in suite.properties()}
-    assert properties["libvirt"] == "11.3.0" and properties["score"] == "100" and properties["level"] == "hardened"
+    assert properties["libvirt"] == "11.3.0" and properties["score"] == "100.0" and properties["level"] == "hardened"
     assert suite.timestamp == masters.GENERATED.removesuffix("Z")
 
 

@@ -106,7 +106,7 @@ def test_a_waiver_is_a_suppression_with_its_reason() -> None:
         "kind": "external",
         "status": "accepted",
         "justification": "The vendor's appliance needs it.",
-        "properties": {"owner": "platform team", "expires": "2027-01-31", "ticket": "SEC-17"},
+        "properties": {"owner": "platform team", "expires": "2027-01-31", "ticket": "SEC-17", "state": "fail"},
     }
 
 
@@ -137,6 +137,15 @@ def test_a_file_is_a_physical_location_and_the_guest_a_logical_one() -> None:
         "physicalLocation": {"artifactLocation": {"uri": "file://kvm1/etc/libvirt/qemu.conf"}},
         "logicalLocations": [{"name": "web", "fullyQualifiedName": "kvm1/guest/web", "kind": "guest"}],
     }
+
+
+def test_what_belongs_to_a_guest_is_located_there() -> None:
+    target = {"type": "disk", "name": "vda", "guest": "web"}
+    (location,) = one("fail", checks=[], object=target)["locations"]
+    (logical,) = location["logicalLocations"]
+    assert logical == {"name": "vda", "fullyQualifiedName": "kvm1/guest/web/disk/vda", "kind": "disk"}
+    other = one("fail", checks=[], object=target | {"guest": "db"})
+    assert other["fingerprints"] != one("fail", checks=[], object=target)["fingerprints"]
 
 
 @pytest.mark.parametrize("source", ["aa-status", "virsh capabilities", "/usr/bin/virsh list", "", "/a b"])

@@ -19,25 +19,27 @@ def test_all_of_it() -> None:
         "Audit of 3 hosts (1 not audited) at level hardened, 2026-11-21T06:50:00Z.",
         "",
         "HOST   SCORE  FAIL  PENDING  UNKNOWN  WAIVED  MANUAL  PASS  N/A",
-        "kvm1      15     2        1        1       1       1     1    1",
+        "kvm1    15.1     2        1        1       1       1     1    1",
         "kvm2     100     0        0        0       0       0     7    0",
         "kvm3   not audited",
-        "all 3     53     2        1        1       1       1     8    1",
+        "all 3     50     2        1        1       1       1     8    1",
         "",
-        "Score: 53 of 100, from 32 of 60 points, capped because a critical control fails; of what can be",
-        "  fixed now: 70.",
+        "Score: 50 of 100, from 32 of 60 points, capped because a critical control fails; 70 of 100 of what",
+        "  can be fixed now.",
         "Formula: Weight of what passes, divided by the weight of what applies and is not waived.",
         "",
         "Not audited (1)",
         "  kvm3: unreachable: connection timed out",
         "",
         "Waivers that have expired, and waive nothing (1)",
-        "  daemon-no-tcp, hosts kvm1: Old backup client. (platform team, expires 2026-11-01, SEC-17)",
+        "  daemon-no-tcp, hosts kvm1: Old backup client. (platform team, expires 2026-11-01, SEC-17); 1",
+        "    finding",
         "Waivers that expire soon (1)",
-        "  ksm-off, hosts kvm1: The vendor's appliance needs it. (platform team, expires 2026-12-01, SEC-17)",
-        "Waivers that match nothing that fails (1)",
+        "  ksm-off, hosts kvm1: The vendor's appliance needs it. (platform team, expires 2026-12-01, SEC-17);",
+        "    1 finding",
+        "Waivers without use (1)",
         "  mac-enforcing, hosts kvm1, guests test*: The vendor's appliance needs it. (platform team, expires",
-        "    2027-01-31, SEC-17)",
+        "    2027-01-31, SEC-17); no host of this run is covered",
         "",
         "Fails or is pending (3)",
         "  critical  QEM-05 qemu-seccomp-on: Seccomp sandbox is on",
@@ -69,12 +71,13 @@ def test_all_of_it() -> None:
         "    on          kvm1",
         "    where       /etc/libvirt/qemu.conf",
         "",
-        "Waived: fails, and is accepted (1)",
+        "Waived: not proven, and accepted (1)",
         "  low       MEM-01 ksm-off: KSM is off",
         "    waived      observed 0, expected 1",
         "    on          kvm1",
         "    where       /etc/libvirt/qemu.conf",
-        "    waiver      The vendor's appliance needs it. (platform team, expires 2027-01-31, SEC-17)",
+        "    waiver      The vendor's appliance needs it. (platform team, expires 2027-01-31, SEC-17,",
+        "                otherwise fail)",
         "",
         "Since the audit of 2026-10-01T06:50:00Z: 1 worse, 1 better, 1 new, 1 gone, 1 other",
         "    worse       daemon-no-tcp, pass -> fail: kvm1",
@@ -129,7 +132,7 @@ def test_nothing_hostile_is_left_out() -> None:
     for number in (len(masters.NASTY_NAMES),):
         assert f"Not audited ({number})" in text
         assert f"Unknown: not proven, either way ({number})" in text
-        assert f"Waived: fails, and is accepted ({number})" in text
+        assert f"Waived: not proven, and accepted ({number})" in text
     assert r"\u202eexe.tpircs\u202c" in text and "(10240 characters)" in text
 
 
@@ -177,9 +180,13 @@ def test_wide_names_keep_the_table_straight() -> None:
     assert len({columns(line) for line in lines}) == 1
 
 
-@given(st.text(alphabet="ab 客\u0301", max_size=80), st.integers(0, 4), st.integers(12, 40))
-def test_wrapping_loses_nothing(text: str, indent: int, width: int) -> None:
-    line = " " * indent + "x" + text
+@given(
+    st.text(alphabet="ab 客\u0301", max_size=80),
+    st.sampled_from(["", "  ", "    fail        "]),
+    st.integers(20, 60),
+)
+def test_wrapping_loses_nothing(text: str, head: str, width: int) -> None:
+    line = f"{head}x{text}"
     parts = wrapped(line, width)
     assert all(columns(part) <= width for part in parts)
     assert [part.strip() for part in parts if not part.strip()] == [] or not text.strip()
