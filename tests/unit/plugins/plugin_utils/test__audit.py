@@ -7,7 +7,7 @@ import copy
 import typing as t
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._audit import Evaluation, Host, Outcome, verdict
@@ -263,6 +263,7 @@ OUTCOMES = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(OUTCOMES, st.randoms())
 def test_the_algebra_of_states(outcomes: list[Outcome], random: t.Any) -> None:
     state = verdict(outcomes)
@@ -301,6 +302,7 @@ RULES = [
 ]
 
 
+@settings(deadline=None)
 @given(FACTS, st.randoms())
 def test_the_order_of_facts_changes_no_finding(facts: dict[str, t.Any], random: t.Any) -> None:
     evaluation = Evaluation(RULES)
@@ -317,6 +319,7 @@ def test_the_order_of_facts_changes_no_finding(facts: dict[str, t.Any], random: 
     assert evaluation.findings("kvm1", facts) == first
 
 
+@settings(deadline=None)
 @given(FACTS)
 def test_every_rule_has_a_finding_and_none_passes_on_nothing(facts: dict[str, t.Any]) -> None:
     findings = Evaluation(RULES).findings("kvm1", facts)
@@ -347,6 +350,16 @@ def test_what_is_about_no_object_is_asked_once_a_host(monkeypatch: pytest.Monkey
     assert asked.count("length(host.values)") == 1
     assert asked.count("guests") == 1
     assert asked.count("object.mode") == 18
+
+
+def test_what_says_the_same_is_kept_once_and_what_differs_is_not() -> None:
+    made = [rule(checks=[check("host.value", {"one_of": [1, True, "1"]})])]
+    evaluation = Evaluation(made)
+    found = [evaluation.findings(str(n), {"host": {"value": value}})[0] for n, value in enumerate([1, True, "1", 1])]
+    assert [one["checks"][0]["observed"] for one in found] == [1, True, "1", 1]
+    assert [type(one["checks"][0]["observed"]) for one in found] == [int, bool, str, int]
+    assert found[0]["checks"] is found[3]["checks"]
+    assert found[0]["object"] != found[3]["object"]
 
 
 def test_parameters_are_those_of_the_rule() -> None:

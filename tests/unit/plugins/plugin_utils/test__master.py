@@ -8,7 +8,7 @@ import json
 import typing as t
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._master import (
@@ -183,6 +183,7 @@ def test_hostile_names_are_data() -> None:
     assert json.loads(json.dumps(master)) == master
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(st.sampled_from(["a", "b", "c", "d"]), st.sampled_from([None, 0, 1]), max_size=4),
     st.randoms(),

@@ -8,7 +8,7 @@ import typing as t
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._audit import STATES
@@ -89,6 +89,7 @@ def test_the_formula_names_the_weights() -> None:
     assert of_fleet([])["formula"] == FORMULA
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("chmli"), st.sampled_from(STATES)), max_size=30), st.randoms())
 def test_anyone_can_redo_it_from_the_findings(pairs: list[tuple[str, str]], random: t.Any) -> None:
     score = scored(*map(" ".join, pairs))
