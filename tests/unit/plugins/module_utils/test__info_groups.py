@@ -24,8 +24,10 @@ def host(tmp_path: Path) -> TreeHost:
 
 
 def group(host: TreeHost, name: str) -> dict[str, t.Any]:
-    (found,) = [entry for entry in _info_groups.facts(Context(host))["groups"] if entry["name"] == name]
-    return found
+    found: list[dict[str, t.Any]] = [
+        entry for entry in _info_groups.facts(Context(host))["groups"] if entry["name"] == name
+    ]
+    return found[0]
 
 
 def test_members_and_those_whose_primary_group_it_is(host: TreeHost) -> None:

@@ -39,13 +39,13 @@ def facts(host: TreeHost) -> dict[str, t.Any]:
 
 
 def parameter(host: TreeHost, name: str) -> dict[str, t.Any]:
-    (found,) = [entry for entry in facts(host)["parameters"] if entry["name"] == name]
-    return found
+    found: list[dict[str, t.Any]] = [entry for entry in facts(host)["parameters"] if entry["name"] == name]
+    return found[0]
 
 
 def sysctl(host: TreeHost, name: str) -> dict[str, t.Any]:
-    (found,) = [entry for entry in facts(host)["sysctls"] if entry["name"] == name]
-    return found
+    found: list[dict[str, t.Any]] = [entry for entry in facts(host)["sysctls"] if entry["name"] == name]
+    return found[0]
 
 
 def test_the_running_kernel_is_the_newest(host: TreeHost) -> None:
