@@ -19,6 +19,7 @@ if t.TYPE_CHECKING:
     from ._passthrough import Opened, Surroundings
 
 AUTOSTART = f"{_domainxml.DEFINITIONS}/autostart"
+_CPU_MAP = "/usr/share/libvirt/cpu_map"
 # Of one guest no more devices of a kind are shown; all of them are judged.
 MOST = 128
 # No guest has so many; a hostile file of 4 MiB could hold a million, each of which becomes a value here.
@@ -106,6 +107,7 @@ class _Reader:
         self._host = host
         self._around: Surroundings | None = None
         self._numbers: dict[str, bool] = {}
+        self._models: dict[str, frozenset[str]] = {}
         flags = re.search(r"^flags\s*:(.*)$", host.text_optional("/proc/cpuinfo") or "", re.MULTILINE)
         has = {"vmx", "svm"} & set(flags[1].split()) if flags else set()
         self._nested = sorted(has) or ["svm", "vmx"]
@@ -121,9 +123,21 @@ class _Reader:
             if self._around is None:
                 self._around = _passthrough.surroundings(self._host)
             opened = _passthrough.opened(self._host, definition, guest.domain, self._around)
-        ways = departures(definition, is_root=self._is_root, nested_features=self._nested)
+        ways = departures(
+            definition, is_root=self._is_root, nested_features=self._nested, of_model=self._features_of_model
+        )
         definition, cut = _cut(definition)
         return Read(source, definition, False, autostart, ways, opened, cut)
+
+    def _features_of_model(self, model: str) -> frozenset[str]:
+        """What of virtualization a processor model has in libvirt's own list (src/cpu_map)."""
+        if model not in self._models:
+            found: list[str] = []
+            if re.fullmatch(r"[\w.-]+", model):
+                text = self._host.text_optional(f"{_CPU_MAP}/x86_{model}.xml") or ""
+                found = re.findall(r"<feature name='(vmx|svm)'", re.sub(r"(?s)<!--.*?-->", "", text))
+            self._models[model] = frozenset(found)
+        return self._models[model]
 
     def _is_root(self, name: str) -> bool:
         if name not in self._numbers:

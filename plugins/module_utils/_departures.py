@@ -55,18 +55,23 @@ class Departure:
 
 
 def departures(
-    definition: Definition, *, is_root: t.Callable[[str], bool], nested_features: t.Collection[str]
+    definition: Definition,
+    *,
+    is_root: t.Callable[[str], bool],
+    nested_features: t.Collection[str],
+    of_model: t.Callable[[str], t.Collection[str]] = lambda _model: (),
 ) -> tuple[Departure, ...]:
     """All ways, by kind. Pure.
 
     :param is_root: whether a user or group name is that of number 0.
     :param nested_features: what this host's processors call their virtualization: ``vmx``, ``svm``, or both.
+    :param of_model: the features that libvirt takes a processor model to have.
     """
     found: dict[str, list[Departure]] = {}
     for kind in (
         _labels(definition, is_root),
         _passed_through(definition),
-        _platform(definition, nested_features),
+        _platform(definition, nested_features, of_model),
         _displays(definition),
         _devices(definition),
         _storage(definition),
@@ -132,7 +137,9 @@ def _passed_through(definition: Definition) -> t.Iterator[_Finding]:
         option = argument.shown if argument.shown.startswith("-") else ""
 
 
-def _platform(definition: Definition, nested_features: t.Collection[str]) -> t.Iterator[_Finding]:
+def _platform(
+    definition: Definition, nested_features: t.Collection[str], of_model: t.Callable[[str], t.Collection[str]]
+) -> t.Iterator[_Finding]:
     if definition.type not in ("kvm", "xen"):
         yield "not_kvm", "type", definition.type or "none", "kvm"
     boundary = _BOUNDARY.get(definition.arch)
@@ -141,7 +148,7 @@ def _platform(definition: Definition, nested_features: t.Collection[str]) -> t.I
         yield "machine_type", "machine", machine, "a type inside QEMU's security boundary"
     if definition.emulator and not definition.emulator.startswith(_PROGRAMS):
         yield "emulator", "emulator", definition.emulator, "a program of the system's"
-    nested = _nested(definition, nested_features)
+    nested = _nested(definition, nested_features, of_model)
     if nested:
         yield "nested_virtualization", "cpu", nested, "vmx and svm disabled"
     if definition.os.loader and definition.os.loader_readonly is False:
@@ -151,8 +158,13 @@ def _platform(definition: Definition, nested_features: t.Collection[str]) -> t.I
         yield "debug_allowed", "launchSecurity", f"{security.type}, policy {security.policy:#x}", "no debugging"
 
 
-def _nested(definition: Definition, wanted: t.Collection[str]) -> str:
-    """Why the guest's processor may have virtualization of its own, "" if it has none."""
+def _nested(definition: Definition, wanted: t.Collection[str], of_model: t.Callable[[str], t.Collection[str]]) -> str:
+    """Why the guest's processor may have virtualization of its own, "" if it has none.
+
+    Under KVM QEMU takes svm out of every named model that is not told to have it (target/i386/kvm/kvm-cpu.c,
+    kvm_default_props). Whatever a started guest's processor lacks of its model libvirt writes into the running
+    definition (qemu_process.c, qemuProcessUpdateLiveGuestCPU): there the model counts.
+    """
     cpu = definition.cpu
     if definition.type != "kvm" or definition.arch not in ("x86_64", "i686"):
         return ""
@@ -161,7 +173,10 @@ def _nested(definition: Definition, wanted: t.Collection[str]) -> str:
     if given:
         return f"{', '.join(given)} in the features"
     left = sorted(name for name, policy in policies.items() if policy not in ("disable", "forbid"))
-    return f"{cpu.mode} without {', '.join(left)} disabled" if left and cpu.mode in _WHOLE_HOST else ""
+    if cpu.mode in _WHOLE_HOST:
+        return f"{cpu.mode} without {', '.join(left)} disabled" if left else ""
+    implied = sorted({*left} & {*of_model(cpu.model)}) if definition.pid is not None and cpu.model else []
+    return f"{', '.join(implied)} of the model {cpu.model}" if implied else ""
 
 
 def _displays(definition: Definition) -> t.Iterator[_Finding]:

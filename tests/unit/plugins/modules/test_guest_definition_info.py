@@ -323,3 +323,24 @@ def test_two_files_that_call_themselves_the_same(host: DomainHost) -> None:
     host.define(confined(), "b")
     facts = _info_definitions.facts(Context(host))["guests"]
     assert [(one["name"], len(one["configured"])) for one in facts] == [("web", 1), ("web", 0)]
+
+
+def test_virtualization_that_a_model_has(host: DomainHost, capsys: pytest.CaptureFixture[str]) -> None:
+    """QEMU takes it out of a model unless it is asked for, and libvirt then writes so into the running definition."""
+    host.put("/proc/cpuinfo", "flags : svm\n")
+    host.put(
+        "/usr/share/libvirt/cpu_map/x86_EPYC.xml",
+        "<cpus><model name='EPYC'><!-- <feature name='vmx'/> --><feature name='svm'/></model></cpus>",
+    )
+    epyc = "<cpu mode='custom' match='exact'><model fallback='forbid'>EPYC</model>{}</cpu>"
+    host.define(domain(cpu=epyc.format("")))
+    host.start(domain(cpu=epyc.format("")))
+    host.start(domain(cpu=epyc.format("<feature policy='disable' name='svm'/>"), name="off"), "off")
+    host.start(domain(cpu=epyc.format("").replace("EPYC", "../x"), name="odd"), "odd")
+    found = {(one["name"], one["source"]): ids(one) for one in call(capsys)["guests"]}
+    assert found == {
+        ("odd", "running"): [],
+        ("off", "running"): [],
+        ("web", "configured"): [],
+        ("web", "running"): ["nested_virtualization"],
+    }
