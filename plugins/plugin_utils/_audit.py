@@ -192,7 +192,7 @@ class Evaluation:
                 "pending": max((str(one.check.pending) for one in decisive), key=PENDING.index)
                 if state == "pending"
                 else None,
-                "observed": _told_of(decisive, [told(one.observed) for one in decisive]),
+                "observed": _told_of(decisive, [_observed(one) for one in decisive]),
                 "expected": _told_of(decisive, [one.check.expected.words for one in decisive]),
                 "reason": rule.manual if manual else reason,
                 "checks": [entry(one, text) for one, text in zip(shown, excerpts, strict=True)],
@@ -282,6 +282,10 @@ def entry(one: Outcome, text: str) -> dict[str, t.Any]:
         "expected": one.check.expected.plain,
         "evidence": {"source": one.check.source, "excerpt": text},
     }
+
+
+def _observed(one: Outcome) -> str:
+    return "not known" if one.observed is None else told(one.observed)
 
 
 def _told_of(outcomes: list[Outcome], texts: list[str]) -> str:

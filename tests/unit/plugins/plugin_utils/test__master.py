@@ -222,7 +222,9 @@ MASTER = judged({"kvm1": facts(0, **{"web\x1b[31m": 0, "db": None}), "kvm2": fac
         (
             ["unknown"],
             "kvm1",
-            ["kvm1: guest db: MODES modes (high): unknown: observed null, expected 2: could not be read: object.mode"],
+            [
+                "kvm1: guest db: MODES modes (high): unknown: observed not known, expected 2: could not be read: object.mode"
+            ],
         ),
         (["low"], None, ["kvm3: not audited: unreachable"]),
     ],
