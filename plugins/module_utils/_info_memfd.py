@@ -84,8 +84,8 @@ def user(context: Context) -> tuple[int | None, int | None, str]:
 
 
 def _number(name: str, look_up: t.Callable[[str], int | None]) -> int | None:
-    found = None if name.startswith("+") else look_up(name)
-    digits = name.lstrip("+")
+    found = look_up(name)
+    digits = name.removeprefix("+")
     return int(digits) if found is None and digits.isascii() and digits.isdigit() else found
 
 
