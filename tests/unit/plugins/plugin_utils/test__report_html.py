@@ -184,7 +184,7 @@ def test_the_totals_come_first() -> None:
     tiles = {tile.get("class"): int(text(tile.find("b"))) for tile in document.xpath("//ul[@class='tiles']/li")}
     assert tiles == master["counts"]
     (score,) = document.xpath("//div[contains(@class, 'score')]")
-    for wanted in ("53 of 100", "32 of 60 points", "Capped", "70"):
+    for wanted in ("50.0 of 100", "32 of 60 points", "Capped", "70"):
         assert wanted in text(score)
     assert text(document.xpath("//p[contains(@class, 'formula')]")[0]) == f"Score: {master['score']['formula']}"
     sections = [text(heading) for heading in document.xpath("//main//h2")]
@@ -215,8 +215,8 @@ def test_the_fleet() -> None:
     }
     assert list(rows) == ["kvm3", "kvm1", "kvm2"]  # what did not run, then the worst
     assert rows["kvm3"] == ["\N{EN DASH}", "not audited: unreachable: connection timed out"]
-    assert rows["kvm1"] == ["15", "✕ 1", "✕ 1", "? 1", "✓ 1", "⊘ 1", "✎ 1", "\N{EN DASH} 1"]
-    assert rows["kvm2"] == ["100", *["✓ 1"] * 7]
+    assert rows["kvm1"] == ["15.1", "✕ 1", "✕ 1", "? 1", "✓ 1", "⊘ 1", "✎ 1", "\N{EN DASH} 1"]
+    assert rows["kvm2"] == ["100.0", *["✓ 1"] * 7]
     (qemu,) = table.xpath(".//tbody/tr[2]/td[@data-category='qemu']")
     assert qemu.get("aria-label") == "qemu: 1 fail, 1 pending; one that fails is critical"
     assert qemu.get("class") == "cell fail critical"
