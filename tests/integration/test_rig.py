@@ -52,6 +52,16 @@ def before() -> rig.Snapshot:
     return rig.snapshot(SCOPE)
 
 
+TAKE_A_LOOP_DEVICE = """
+truncate --size 1M /var/tmp/loop
+[ -e /dev/loop-control ] || mknod -m 600 /dev/loop-control c 10 237
+loop=$(losetup --find)
+loop=${loop%% *}  # it adds (lost) where the node is not there
+[ -e $loop ] || mknod -m 600 $loop b 7 ${loop#/dev/loop}
+losetup $loop /var/tmp/loop
+"""
+
+
 def begin(*words: str, cache: pathlib.Path | None = None) -> subprocess.Popen[str]:
     environment = dict(os.environ)
     if cache:
@@ -137,7 +147,7 @@ def test_two_hosts_with_confined_guests_and_the_machine_as_before(before: rig.Sn
     # What belongs to the machine, changed on purpose: it has to come back.
     pages = int(pathlib.Path("/proc/sys/vm/nr_hugepages").read_text(encoding="ascii"))
     one.run(["sysctl", "-q", "-w", "vm.swappiness=11", f"vm.nr_hugepages={pages + 8}"])
-    other.run(["sh", "-c", "truncate -s 1M /var/tmp/loop && mknod -m 600 /dev/loop-control c 10 237 && losetup -f"])
+    other.run(["sh", "-ec", TAKE_A_LOOP_DEVICE])
 
     command("down", "--all")
     assert rig.differences(before, rig.snapshot(SCOPE)) == []

@@ -17,6 +17,8 @@ from typing import Any
 from . import _cgroups
 from ._base import run, spawn
 
+# Beside the host's root file system: its device, MAJOR:MINOR.
+ROOT_DEVICE = "root-device"
 # What systemd-nspawn --keep-unit exits with when the host wants to be booted again.
 _AGAIN = 133
 
@@ -33,6 +35,8 @@ def boot(directory: pathlib.Path) -> int:
     root = directory / "root"
     options = f"lowerdir={config['lower']},upperdir={directory}/upper,workdir={directory}/work,volatile"
     run(["mount", "-t", "overlay", "overlay", "-o", options, root])
+    device = os.stat(root).st_dev
+    (directory / ROOT_DEVICE).write_text(f"{os.major(device)}:{os.minor(device)}", encoding="ascii")
     _personalise(root, config)
     # nspawn keeps locks and sockets below /run: they are the host's own and go with it.
     run(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", "/run"])

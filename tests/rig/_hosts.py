@@ -35,6 +35,7 @@ from ._base import (
     undisturbed,
     wait_for,
 )
+from ._boot import ROOT_DEVICE
 from ._host import Host, find_init
 from ._registry import Facts
 
@@ -246,10 +247,13 @@ def _gone(pid: int) -> bool:
 
 
 def _free_loops(directory: pathlib.Path) -> None:
-    for path in pathlib.Path("/sys/block").glob("loop*/loop/backing_file"):
-        with contextlib.suppress(OSError):
-            if os.fspath(directory) in path.read_text(errors="replace"):
-                run(["losetup", "--detach", f"/dev/{path.parent.parent.name}"], check=False)
+    """Loop devices are the machine's; one of the host's has its backing file on the host's root file system."""
+    with contextlib.suppress(FileNotFoundError):
+        root = (directory / ROOT_DEVICE).read_text(encoding="ascii")
+        said = run(["losetup", "--json", "--output", "NAME,BACK-MAJ:MIN"]).stdout
+        for loop in json.loads(said)["loopdevices"] if said else []:
+            if loop["back-maj:min"].strip() == root:
+                run(["losetup", "--detach", loop["name"]], check=False)
 
 
 def _tidy() -> None:
