@@ -214,8 +214,8 @@ class Book:
         told = [{**waiver.plain(), "findings": used} for waiver, used in zip(self.waivers, self.used, strict=True)]
         unused = [
             {**one, "why": "nothing that it covers falls short" if seen else "no host of this run is covered"}
-            for one, seen in zip(told, self.seen_host, strict=True)
-            if not one["findings"] and one["rule"] in evaluated
+            for waiver, one, seen in zip(self.waivers, told, self.seen_host, strict=True)
+            if not one["findings"] and one["rule"] in evaluated and not waiver.expired(self.today)
         ]
         pairs = list(zip(self.waivers, told, strict=True))
         return {

@@ -198,6 +198,7 @@ def test_the_order_of_hosts_and_rules_changes_nothing(values: dict[str, t.Any], 
     assert json.dumps(first) == json.dumps(again)
 
 
+UNREAD = "could not be read: object.mode"
 MASTER = judged({"kvm1": facts(0, **{"web\x1b[31m": 0, "db": None}), "kvm2": facts(), "kvm3": "unreachable"})
 
 
@@ -222,9 +223,7 @@ MASTER = judged({"kvm1": facts(0, **{"web\x1b[31m": 0, "db": None}), "kvm2": fac
         (
             ["unknown"],
             "kvm1",
-            [
-                "kvm1: guest db: MODES modes (high): unknown: observed not known, expected 2: could not be read: object.mode"
-            ],
+            [f"kvm1: guest db: MODES modes (high): unknown: observed not known, expected 2: {UNREAD}"],
         ),
         (["low"], None, ["kvm3: not audited: unreachable"]),
     ],

@@ -101,6 +101,12 @@ def test_an_expired_one_fails_again_and_comes_first() -> None:
     assert book.report(RULES)["unused"] == []
 
 
+def test_one_that_has_expired_is_told_once() -> None:
+    report = applied([finding(state="pass")], entry(expires="2020-01-01"))[1]
+    assert [name for name, entries in report.items() if entries] == ["expired"]
+    assert report["expired"][0]["findings"] == 0
+
+
 def test_one_that_holds_outlives_one_that_has_expired() -> None:
     assert applied([finding()], entry(expires="2020-01-01"), entry())[0] == ["waived"]
 
