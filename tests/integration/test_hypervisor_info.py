@@ -83,7 +83,7 @@ def state(facts: dict[str, t.Any], rule_id: str, name: str | None = None) -> str
         if rule.id == rule_id
         for one in _audit.Evaluation([rule]).of_rule(rule, _audit.Host("host", facts))
     }
-    return findings[name or "host"]
+    return str(findings[name or "host"])
 
 
 RULES = _rules.load(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common import respawn
 from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.hypervisor.hardening.plugins.module_utils import _runner
@@ -170,3 +171,22 @@ def test_clean_reaches_every_depth() -> None:
     assert _runner.clean({"a\udcff": ["b\udcff", ("c\udcff", 1, None)]}) == {
         "a\ufffd": ["b\ufffd", ["c\ufffd", 1, None]]
     }
+
+
+@pytest.mark.parametrize(("where", "started_over"), [(None, []), ("/usr/bin/python3", ["/usr/bin/python3"])])
+def test_a_preferred_library_is_looked_for_and_not_insisted_on(
+    where: str | None, started_over: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    found: list[str] = []
+
+    def probe(paths: t.Sequence[str], library: str) -> str | None:
+        asked.append(library)
+        return where
+
+    monkeypatch.setattr(respawn, "has_respawned", lambda: False)
+    monkeypatch.setattr(respawn, "probe_interpreters_for_module", probe)
+    monkeypatch.setattr(respawn, "respawn_module", found.append)
+    with patch_module_args({}):
+        _runner.prefer(AnsibleModule({}), "json", "no_such_library")
+    assert (asked, found) == (["no_such_library"], started_over)
