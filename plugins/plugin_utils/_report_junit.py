@@ -1,12 +1,13 @@
 # Copyright: hypervisor.hardening contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The audit as JUnit XML, for continuous integration: a test suite for each host, a test case for each finding."""
+"""The audit as JUnit XML, for continuous integration: a test suite for each host, a test case for each finding.
+
+What XML 1.0 (section 2.2, Char) cannot hold, ``words`` has escaped: no such character is printable.
+"""
 
 from __future__ import annotations
 
-import re
-import typing as t
 from xml.etree import ElementTree
 
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._report import (
@@ -15,13 +16,9 @@ from ansible_collections.hypervisor.hardening.plugins.plugin_utils._report impor
     object_name,
     require,
     sources,
-    visible,
     waiver_words,
     words,
 )
-
-# What XML 1.0 (section 2.2, Char) cannot hold and Python calls printable is none today; it is cheap to be sure.
-_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 _ELEMENT = {
     "fail": "failure",
@@ -50,7 +47,7 @@ def render(master: Json) -> str:
 
 
 def _suite(master: Json, host: Json) -> ElementTree.Element:
-    name = _line(host["name"])
+    name = words(host["name"])
     if host["state"] == "audited":
         cases = [_case(name, finding, master["rules"][finding["rule"]]) for finding in host["findings"]]
     else:
@@ -66,7 +63,7 @@ def _suite(master: Json, host: Json) -> ElementTree.Element:
         errors=str(counts["error"]),
         skipped=str(counts["skipped"]),
         # The format has no zone; the master's times are UTC.
-        timestamp=_line(host.get("collected") or master["generated"]).removesuffix("Z"),
+        timestamp=words(host.get("collected") or master["generated"]).removesuffix("Z"),
         hostname=name,
         time="0",
     )
@@ -74,14 +71,14 @@ def _suite(master: Json, host: Json) -> ElementTree.Element:
     told = {**(host.get("facts") or {}), "level": master["level"], "score": (host.get("score") or {}).get("value")}
     for key, value in told.items():
         if value is not None:
-            ElementTree.SubElement(properties, "property", name=_line(key), value=_line(value))
+            ElementTree.SubElement(properties, "property", name=words(key), value=words(value))
     suite.extend(cases)
     return suite
 
 
 def _case(host: str, finding: Json, rule: Json) -> ElementTree.Element:
     name = f"{rule['code']} {finding['rule']}: {rule['title']} [{object_name(finding['object'])}]"
-    case = ElementTree.Element("testcase", classname=f"{host}.{_line(rule['category'])}", name=_line(name), time="0")
+    case = ElementTree.Element("testcase", classname=f"{host}.{words(rule['category'])}", name=words(name), time="0")
     state = finding["state"]
     if state == "pass":
         return case
@@ -110,9 +107,5 @@ def _case(host: str, finding: Json, rule: Json) -> ElementTree.Element:
 
 
 def _outcome(case: ElementTree.Element, tag: str, kind: str, message: str, body: list[str]) -> None:
-    element = ElementTree.SubElement(case, tag, type=kind, message=_line(message))
-    element.text = "\n".join(_line(line) for line in body if line) or None
-
-
-def _line(value: t.Any) -> str:
-    return _NO_XML.sub("\N{REPLACEMENT CHARACTER}", visible(words(value)))
+    element = ElementTree.SubElement(case, tag, type=kind, message=words(message))
+    element.text = "\n".join(words(line) for line in body if line) or None

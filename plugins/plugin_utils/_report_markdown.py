@@ -71,7 +71,7 @@ def render(master: Json) -> str:
 
 def escaped(text: str) -> str:
     """Text that Markdown shows as it is; not for the beginning of a line, nor for what names people."""
-    for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
+    for character, entity in (("&", "&amp;"), ("<", "&lt;")):
         text = text.replace(character, entity)
     # An underscore within a word is none of Markdown's.
     return re.sub(r"([\\`*\[\]~|]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", text)

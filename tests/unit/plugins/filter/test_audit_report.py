@@ -57,6 +57,11 @@ def test_what_is_no_master_is_refused_in_words(name: str) -> None:
         audit_report(masters.small() | {"schema": "other"}, name)
 
 
+def test_what_json_has_not_is_refused() -> None:
+    with pytest.raises(AnsibleFilterError, match="audit_report: A value of the type object is neither text"):
+        audit_report(masters.small() | {"level": object()}, "csv")
+
+
 @pytest.mark.parametrize("name", ["pdf", "", "../_levels", None])
 def test_an_unknown_format_is_refused_with_the_known_ones(name: t.Any) -> None:
     with pytest.raises(

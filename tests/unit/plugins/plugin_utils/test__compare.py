@@ -104,8 +104,9 @@ def test_disks_of_the_same_name_are_told_apart_by_their_guest() -> None:
 
 
 def test_a_host_that_one_run_did_not_audit_is_told_once() -> None:
-    now = masters.master([masters.host("a", [masters.finding("x", "pass")]), masters.not_audited("b", "down")])
-    then = masters.master([masters.not_audited("a", "down"), masters.host("b", [masters.finding("x", "fail")])])
+    seen, both = [masters.finding("x", "pass")], masters.host("c", [masters.finding("x", "pass")])
+    now = masters.master([masters.host("a", seen), masters.not_audited("b", "down"), both])
+    then = masters.master([masters.not_audited("a", "down"), masters.host("b", seen), both])
     result = compare(now, then)
     assert kinds(result) == {}
     assert result["hosts"] == {"new": ["a"], "gone": ["b"]}

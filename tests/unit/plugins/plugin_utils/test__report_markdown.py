@@ -129,6 +129,18 @@ def test_escaped_text_is_shown_as_it_is(words: str) -> None:
     assert len(paragraph) == 0
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "<b>x</b>", "<!-- x -->", "&#60;b&#62; &amp;", "[a](b) [c]", "![a](b)", "*a* _a_ __a__ `a`", "~~a~~", "a_b_c",
+        "<https://example.org>", "a | b", "\\\\ \\* \\<",
+    ],
+)  # fmt: skip
+def test_markup_in_escaped_text_is_text(words: str) -> None:
+    (paragraph,) = page(f"Why: {escaped(words)} end").iter("p")
+    assert (text(paragraph), len(paragraph)) == (f"Why: {words} end", 0)
+
+
 @pytest.mark.parametrize(("name", "shown"), [("", "(empty)"), ("  ", r"`\x20\x20`"), ("`", "`` ` ``")])
 def test_what_cannot_be_seen_is_said(name: str, shown: str) -> None:
     assert code(name) == shown
