@@ -90,11 +90,12 @@ class Host:
     def why(self, expression: Expression, nulls: Iterable[str]) -> str:
         """In words, what could not be read, and the reasons that the facts give for that."""
         text = f"could not be read: {', '.join(list(nulls)[:UNREAD])}"
+        read = [self.document.get(section) for section in sorted(expression.roots)]
+        listed = [section["unread"] for section in read if isinstance(section, dict) and "unread" in section]
         unread = [
             f"{entry.get('path')}: {entry.get('reason')}"
-            for section in sorted(expression.roots)
-            if isinstance(value := self.document.get(section), dict)
-            for entry in value.get("unread") or ()
+            for entries in listed
+            for entry in (entries if isinstance(entries, list) else ())
             if isinstance(entry, dict)
         ]
         about = [entry for entry in unread if entry.split(": ")[0] in text]
@@ -133,12 +134,13 @@ class Evaluation:
         objects = host.ask(rule.objects)
         if isinstance(objects, str):
             return [self.without_checks(rule, host.object, "unknown", objects)]
-        if objects.value is None and not objects.nulls:
+        if not isinstance(objects.value, list) and not objects.nulls:
             reason = host.why(rule.objects, [rule.objects.query.text])
             return [self.without_checks(rule, host.object, "unknown", reason)]
         about_object = [condition for condition in rule.applies if condition.when.of_object]
         findings = []
-        for name, one in sorted(((_name(one), one) for one in objects.value or ()), key=lambda pair: pair[0]):
+        listed = objects.value if isinstance(objects.value, list) else []
+        for name, one in sorted(((_name(one), one) for one in listed), key=lambda pair: pair[0]):
             document["object"] = one
             about = host.about(rule.object_type, name, one)
             state, reason = self.applies(about_object, host)

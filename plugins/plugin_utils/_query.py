@@ -8,7 +8,8 @@ read would drop out of a list of offenders, and the audit would pass. Here an ex
 that give JMESPath's own answer, and beside it the nulls that it hangs on (Kleene's third truth value): an operand of a
 comparison, of a filter or of a function, an element that a projection drops. A filter finds what surely fits; what may
 fit is told as a null. An expression says itself what a null means by comparing with `` `null` ``, or by a default:
-``a || `0` ``, ``not_null(a, `0`)``.
+``a || `0` ``, ``not_null(a, `0`)``; but only of a key that a dictionary does not have or has as null: behind a null
+nothing is known.
 
 Inside a filter JMESPath knows nothing but the element: ``root()`` gives the whole document.
 """
@@ -27,6 +28,7 @@ Node = dict[str, t.Any]
 
 NAMED = 64
 """Characters of an object's name in a reason."""
+LOOKS_INSIDE = frozenset({"contains", "difference", "duplicates", "intersection"})
 TAKES_NULL = frozenset({"not_null", "to_array", "to_string", "type"})
 COMPARISONS: dict[str, Callable[[t.Any, t.Any], t.Any]] = {
     "lt": operator.lt,
@@ -130,6 +132,8 @@ def spelled(node: Node) -> str:
             return f"{value}({', '.join(map(spelled, children))})"
         case "literal":
             return f"`{json.dumps(value)}`"
+        case "multi_select_list":
+            return f"[{', '.join(map(spelled, children))}]"
         case "identity":
             return ""
         case "current":
@@ -164,6 +168,10 @@ def _parse(text: str) -> Node:
 def _falsy(value: t.Any) -> bool:
     """JMESPath's: null, false, an empty string, list or dictionary. Zero is true."""
     return value is None or value is False or (not value and isinstance(value, (str, list, dict)))
+
+
+def _holds_null(value: t.Any) -> bool:
+    return isinstance(value, list) and None in value
 
 
 def _number(value: t.Any) -> bool:
@@ -211,9 +219,15 @@ def _chain(node: Node, counts: str) -> Step:
 
 
 def _fields(names: list[str]) -> Step:
+    """A path. What is missing in a dictionary is not set; what lies behind anything else could not be read."""
+    texts = [".".join(names[: number + 1]) for number in range(len(names))]
+
     def step(value: t.Any, run: Run) -> t.Any:
-        for name in names:
+        at = value
+        for number, name in enumerate(names):
             if not isinstance(value, dict):
+                if number:
+                    run.nulls.append((texts[number - 1], at))
                 return None
             value = value.get(name)
         return value
@@ -303,10 +317,10 @@ def _or(node: Node, counts: str) -> Step:
         if decided and between == before:
             return first
         second = right(value, run)
-        if not _falsy(second) and len(run.nulls) == between:
+        if second is True and len(run.nulls) == between and not has_default:
             # True, whatever the left side was.
             del run.nulls[before:]
-        elif first is None and second is not None and not has_default:
+        elif first is None and second is not None and _falsy(second) and not has_default:
             run.nulls.append((text, value))
         return first if decided else second
 
@@ -433,7 +447,10 @@ def _function(node: Node, counts: str) -> Step:
             return None
         for number, reference in references.items():
             given[number] = _Expression(reference, run)
-        return call(given)
+        result = call(given)
+        if name in LOOKS_INSIDE and result is not True:
+            run.nulls += [(texts[number], value) for number, one in enumerate(given) if _holds_null(one)]
+        return result
 
     return step
 

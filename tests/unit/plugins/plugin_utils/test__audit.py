@@ -84,7 +84,7 @@ def test_a_finding_tells_all_that_a_report_needs() -> None:
         ({"host": {"error": "a value", "value": 1}}, "pass", ""),
         ({"host": None}, "unknown", "the facts have no host"),
         ({}, "unknown", "the facts have no host"),
-        ({"host": []}, "unknown", "could not be read: host.value"),
+        ({"host": []}, "unknown", "could not be read: host"),
         (
             {"host": {"value": None, "unread": [{"path": "/dev/kvm", "reason": "gone"}]}},
             "unknown",

@@ -118,7 +118,7 @@ NULLS: dict[str, t.Any] = {
         ("list[?x == `1`].name", ["b"], ["x of a"]),
         ("list[?x > `0`].name", ["b"], ["x of a"]),
         ("none == yes", False, ["none"]),
-        ("missing.deeper != yes", True, ["missing.deeper"]),
+        ("missing != yes", True, ["missing"]),
         # It can be asked for.
         ("list[?x == `null`].name", ["a"], []),
         ("list[?x != `null` && x == `1`].name", ["b"], []),
@@ -147,11 +147,26 @@ NULLS: dict[str, t.Any] = {
         ("values.unset || `0`", 0, []),
         ("not_null(none, `0`)", 0, []),
         ("list[?(x || `0`) == `0`].name", ["a"], []),
+        # Behind a null nothing is known, whatever would be taken for what is not set.
+        ("none.deeper || `0`", 0, ["none"]),
+        ("none.deeper || `true`", True, ["none"]),
+        ("missing.deeper.still || `0`", 0, ["missing"]),
+        ("values.missing.deeper == `null`", True, ["values.missing"]),
+        ("not_null(none.deeper, `0`)", 0, ["none"]),
+        ("list[?(z.deeper || `0`) == `0`].name", [], ["z of a", "z of b"]),
+        ("none.deeper && no", False, []),
+        ("none.deeper || yes", True, []),
+        ("text.deeper || `0`", 0, ["text"]),
+        # So it is with a list.
+        ("contains([text, none], 'x')", False, ["[text, none]"]),
+        ("contains([text, none], 't')", True, []),
+        ("difference([text, none], ['x'])", ["t", None], ["[text, none]"]),
+        ("length([text, none])", 2, []),
         # A projection drops nulls.
         ("list[].x", [1], ["list[].x of a"]),
         ("list[*].y", [1], ["list[].y of b"]),
         ("list[?name == 'a'].x", [], ["list[?…].x of a"]),
-        ("[none, text][]", ["t"], ["…[]"]),
+        ("[none, text][]", ["t"], ["[none, text][]"]),
         ("{a: none}.*", [], ["….*"]),
         # A function gets no null that it does not ask for.
         ("length(none)", None, ["none"]),
