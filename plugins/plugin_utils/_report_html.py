@@ -70,6 +70,7 @@ def render(master: t.Any) -> str:
         not_audited=data.not_audited(master),
         rules=data.open_rules(master),
         waiver_titles=WAIVERS,
+        waiver_words=data.WAIVER,
         fix=fix,
         judged=data.judged,
         number=number,

@@ -20,6 +20,7 @@ from ansible_collections.hypervisor.hardening.plugins.plugin_utils._report impor
     STATES,
     Json,
     fix,
+    object_identity,
 )
 
 # A sign and a word for each state: colour alone tells nothing to many, and nothing on paper.
@@ -32,6 +33,8 @@ SIGNS = {
     "pass": ("✓", "Pass"),
     "not_applicable": ("\N{EN DASH}", "Not applicable"),
 }
+# The parts of a waiver whose name says too little.
+WAIVER = {"state": "otherwise", "why": "without use because"}
 # What passes, or does not apply, is counted and shown when asked for.
 COLLAPSED = frozenset({"pass", "not_applicable"})
 CATEGORIES = (
@@ -87,7 +90,9 @@ def _host(host: Json, rules: dict[str, int], strings: Table[str], shapes: Table[
     sets: Table[tuple[int, ...]] = Table()
     members: defaultdict[int, list[int]] = defaultdict(list)
     for finding in host["findings"]:
-        members[shapes.number(_shape(finding, rules, strings))].append(objects.number(_object(finding["object"])))
+        members[shapes.number(_shape(finding, rules, strings))].append(
+            objects.number(object_identity(finding["object"]))
+        )
     findings: list[int] = []
     for shape, numbers in members.items():
         findings += (shape, sets.number(tuple(numbers)))
@@ -104,12 +109,6 @@ def _host(host: Json, rules: dict[str, int], strings: Table[str], shapes: Table[
     }
 
 
-def _object(target: Json) -> tuple[str, ...]:
-    """Type and name, and the guest that it belongs to."""
-    guest = target.get("guest")
-    return (target["type"], target["name"], guest) if guest else (target["type"], target["name"])
-
-
 def _shape(finding: Json, rules: dict[str, int], strings: Table[str]) -> tuple[t.Any, ...]:
     number = strings.number
     checks = tuple(
@@ -123,7 +122,7 @@ def _shape(finding: Json, rules: dict[str, int], strings: Table[str]) -> tuple[t
         )
         for check in finding.get("checks") or ()
     )
-    waiver = tuple((key, str(value)) for key, value in (finding.get("waiver") or {}).items() if value)
+    waiver = tuple((WAIVER.get(key, key), str(value)) for key, value in (finding.get("waiver") or {}).items() if value)
     return (
         rules[finding["rule"]],
         STATES.index(finding["state"]),

@@ -216,7 +216,7 @@
   const objectName = (host, one) => {
     const [type, name, guest] = host.objects[one];
     if (type === "host") return null;
-    return make("span", {}, `${type} `, visible(name), guest && guest !== name ? [" of ", visible(guest)] : "");
+    return make("span", {}, `${type} `, visible(name), guest ? [" of guest ", visible(guest)] : "");
   };
 
   function objectNames(host, objects, most) {
