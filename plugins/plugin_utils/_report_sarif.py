@@ -130,6 +130,8 @@ def _message(host: str, finding: Json, rule: Json) -> str:
     text = f"{words(rule['title'])} ({where}): observed {observed}, expected {expected}."
     if finding.get("pending"):
         text += f" Pending: {finding['pending'].replace('_', ' ')}."
+    if finding.get("reason"):
+        text += f" Reason: {words(finding['reason'])}"
     return text
 
 

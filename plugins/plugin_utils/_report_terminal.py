@@ -44,7 +44,7 @@ _COLUMNS = {
     "not_applicable": "N/A",
 }
 _NAME = 40
-_VALUE = 160
+_VALUE = 400
 # Lines with a label begin after so many blanks, and their text so many columns later.
 _DETAIL = 4
 _LABEL = 12
@@ -76,8 +76,9 @@ def wrapped(line: str, width: int) -> list[str]:
     if columns(line) <= width:
         return [line]
     blanks = len(line) - len(line.lstrip())
-    head = line[: _DETAIL + _LABEL] if blanks == _DETAIL else line[:blanks]
-    margin = " " * (len(head) if blanks == _DETAIL else blanks + 2)
+    label = line.find("  ", blanks, _DETAIL + _LABEL)
+    end = blanks if label < 0 else len(line) - len(line[label:].lstrip())
+    head, margin = line[:end], " " * (blanks + 2 if label < 0 else end)
     parts, current = [], head
     for word in line[len(head) :].split():
         glue = "" if current in (head, margin) else " "
@@ -225,6 +226,8 @@ def _details(alike: Alike, places: Places) -> list[str]:
     else:
         text = shortened(alike.reason or "no reason", _VALUE)
     lines = [_labelled(alike.state, text), _labelled("on", _places(by_host(places)))]
+    if alike.reason and alike.reason not in text:
+        lines.append(_labelled("reason", shortened(alike.reason, _VALUE)))
     if alike.sources:
         lines.append(_labelled("where", shortened(", ".join(alike.sources), _VALUE)))
     if alike.waiver:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import typing as t
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._compare import compare
@@ -115,6 +115,7 @@ def test_a_host_that_one_run_did_not_audit_is_told_once() -> None:
 states = st.dictionaries(st.text(max_size=3), st.sampled_from(masters.STATES), max_size=5)
 
 
+@settings(deadline=None)
 @given(states, states)
 def test_back_and_forth_mirror_each_other(before: dict[str, str], after: dict[str, str]) -> None:
     earlier, later = run(*before.items()), run(*after.items())

@@ -7,7 +7,7 @@ import typing as t
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils import _report
@@ -15,6 +15,7 @@ from ansible_collections.hypervisor.hardening.plugins.plugin_utils._report impor
 from ansible_collections.hypervisor.hardening.tests.unit.plugins.plugin_utils import masters
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_visible_text_is_one_line_without_what_acts_on_a_terminal(text: str) -> None:
     seen = _report.visible(text)

@@ -7,7 +7,7 @@ import csv
 import io
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._report import visible
@@ -85,6 +85,7 @@ def test_the_breaks_of_a_rule_are_guarded_too() -> None:
     assert {row["breaks"] for row in read(render(masters.nasty())) if row["rule"]} == {"'=breaks()"}
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_each_text_is_read_back_as_it_can_be_seen(text: str) -> None:
     finding = masters.finding("x", "fail", "guest", text, observed=text)

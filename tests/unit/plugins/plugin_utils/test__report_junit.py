@@ -9,7 +9,7 @@ from collections import Counter
 
 import junitparser
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
@@ -110,6 +110,7 @@ def test_a_suite_says_what_the_host_runs_and_when_it_was_seen() -> None:
     assert suite.timestamp == masters.GENERATED.removesuffix("Z")
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_xml_and_comes_back_as_it_can_be_seen(text: str) -> None:
     finding = masters.finding("x", "fail", "guest", text, observed=text)

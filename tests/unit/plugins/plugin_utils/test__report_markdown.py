@@ -7,7 +7,7 @@ import re
 import typing as t
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import html
 from markdown_it import MarkdownIt
@@ -110,6 +110,7 @@ def test_a_selection_is_told() -> None:
     assert "Selection: only `qemu`; disabled `ksm-off`." in render(masters.small() | {"selection": selection})
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.one_of(st.sampled_from("`| \\*_[]()<>&!#@:/-=+~\n\t'\"a1."), st.characters()), max_size=60))
 def test_any_text_in_a_code_span_is_one_code_span(name: str) -> None:
     tree = page(f"| a | b |\n| --- | --- |\n| {code(name)} | end |\n\n- x: {code(name)}, {code(name)}\n")
@@ -121,6 +122,7 @@ def test_any_text_in_a_code_span_is_one_code_span(name: str) -> None:
     assert {element.tag for element in tree.iter()} <= OURS
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.one_of(st.sampled_from("`| \\*_[]()<>&!#@:/-=+~a1."), st.characters()), max_size=60))
 def test_escaped_text_is_shown_as_it_is(words: str) -> None:
     words = re.sub(r"\s+", " ", visible(words))

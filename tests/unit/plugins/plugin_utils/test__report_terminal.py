@@ -7,7 +7,7 @@ import typing as t
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._report_terminal import columns, render, wrapped
@@ -143,6 +143,20 @@ def test_a_selection_is_told() -> None:
     )
 
 
+def test_why_a_failure_is_back_is_told() -> None:
+    finding = masters.finding("x", "fail", reason="the waiver of ops has expired on 2026-11-01")
+    lines = render(masters.master([masters.host("kvm1", [finding])]))
+    assert "    reason      the waiver of ops has expired on 2026-11-01" in lines
+
+
+def test_a_long_title_goes_on_below_its_beginning() -> None:
+    rules = {"x": masters.rule("x", severity="high", title="word " * 20)}
+    lines = render(masters.master([masters.host("kvm1", [masters.finding("x", "fail")])], rules), width=60)
+    start = next(number for number, line in enumerate(lines) if "TST-01" in line)
+    assert lines[start].startswith("  high      TST-01 x: word word")
+    assert lines[start + 1].startswith("            word")
+
+
 def test_one_host_needs_no_sum() -> None:
     lines = render(masters.master([masters.host("kvm1", [masters.finding("x", "pass")])]))
     assert lines[0].startswith("Audit of 1 host at")
@@ -180,6 +194,7 @@ def test_wide_names_keep_the_table_straight() -> None:
     assert len({columns(line) for line in lines}) == 1
 
 
+@settings(deadline=None)
 @given(
     st.text(alphabet="ab 客\u0301", max_size=80),
     st.sampled_from(["", "  ", "    fail        "]),
