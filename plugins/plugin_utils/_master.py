@@ -12,10 +12,9 @@ from dataclasses import dataclass
 
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils import _score, _waivers
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._audit import STATES, Evaluation
-from ansible_collections.hypervisor.hardening.plugins.plugin_utils._report import visible
+from ansible_collections.hypervisor.hardening.plugins.plugin_utils._report import SCHEMA, visible
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._rules import CATEGORIES, LEVELS, SEVERITIES, Rule
 
-SCHEMA = "hypervisor.hardening/audit/1"
 NO_FACTS = "no facts"
 FAILING_STATES = ("fail", "pending", "unknown", "manual")
 """What ``fail_on`` may name beside severities."""
