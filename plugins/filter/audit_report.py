@@ -54,11 +54,11 @@ seealso:
 EXAMPLES = r"""
 - name: Read what the audit found
   ansible.builtin.debug:
-    msg: "{{ hypervisor_audit_master | hypervisor.hardening.audit_report('terminal') }}"
+    msg: "{{ hypervisor_audit_result | hypervisor.hardening.audit_report('terminal') }}"
 
 - name: Keep the findings for code scanning
   ansible.builtin.copy:
-    content: "{{ hypervisor_audit_master | hypervisor.hardening.audit_report('sarif') }}"
+    content: "{{ hypervisor_audit_result | hypervisor.hardening.audit_report('sarif') }}"
     dest: "{{ playbook_dir }}/hypervisors.sarif"
     mode: "0600"
   delegate_to: localhost
