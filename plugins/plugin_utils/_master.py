@@ -100,11 +100,17 @@ def audit(
     fixable = frozenset(rule.id for rule in chosen if rule.fixable_now)
     told = []
     for name in sorted(hosts):
-        facts, reason = _facts(plain(hosts[name]))
+        findings: list[Json] = []
+        try:
+            facts, reason = _facts(plain(hosts[name]))
+            if facts is not None:
+                findings = book.apply(name, evaluation.findings(name, facts))
+        except RecursionError:
+            # One hostile host costs the others nothing.
+            facts, reason = None, "its facts are nested too deeply"
         if facts is None:
             told.append(_host(name, [], reason=reason, severities=severities, fixable=fixable))
             continue
-        findings = book.apply(name, evaluation.findings(name, facts))
         told.append(_host(name, findings, facts=facts, severities=severities, fixable=fixable))
     return {
         "schema": SCHEMA,

@@ -187,6 +187,12 @@ def test_no_object_is_no_pass(guests: t.Any, finding: tuple[str, str, str]) -> N
     assert (one["object"]["name"], one["state"], one["reason"].replace("[][]", "[]")) == finding
 
 
+@pytest.mark.parametrize("guests", [{"name": "web"}, "web", 7, True])
+def test_what_is_no_list_has_no_objects(guests: t.Any) -> None:
+    made = rule(**GUESTS, checks=[check("object.mode", {"is": 2})])
+    assert states(made, {"guests": guests}) == [("kvm1", "unknown")]
+
+
 def test_where_an_object_may_be_hidden_that_is_told() -> None:
     made = rule(**{**GUESTS, "objects": "guests[?tenant == 'x']"}, checks=[check("object.mode", {"is": 2})])
     seen, hidden = {"name": "web", "tenant": "x", "mode": 2}, {"name": "db", "tenant": None, "mode": 0}

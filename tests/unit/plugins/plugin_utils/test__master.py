@@ -17,6 +17,7 @@ from ansible_collections.hypervisor.hardening.plugins.plugin_utils._master impor
     audit,
     failures,
 )
+from ansible_collections.hypervisor.hardening.plugins.plugin_utils._plain import plain
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._waivers import read
 from ansible_collections.hypervisor.hardening.tests.unit.plugins.plugin_utils.auditrules import check, rule
 
@@ -107,6 +108,18 @@ def test_a_host_without_facts_is_not_audited(given_facts: t.Any, reason: str) ->
 def test_the_whole_result_of_the_module_will_do() -> None:
     (host,) = judged({"kvm1": {"changed": False, "hypervisor": facts()}})["hosts"]
     assert host["state"] == "audited"
+
+
+def test_one_hostile_host_costs_the_others_nothing() -> None:
+    deep: t.Any = {}
+    for _level in range(100_000):
+        deep = {"value": deep}
+    hosts = {"kvm1": facts(deep), "kvm2": facts()}
+    accepted = audit(hosts, RULES, Selection(), [], NOW, "0.1.0", plain)["hosts"]
+    assert [(host["name"], host["state"], host["reason"]) for host in accepted] == [
+        ("kvm1", "not_audited", "its facts are nested too deeply"),
+        ("kvm2", "audited", ""),
+    ]
 
 
 def test_a_host_whose_own_section_failed_is_audited_as_far_as_it_goes() -> None:

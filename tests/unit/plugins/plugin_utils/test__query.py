@@ -156,6 +156,7 @@ NULLS: dict[str, t.Any] = {
         ("list[?(z.deeper || `0`) == `0`].name", [], ["z of a", "z of b"]),
         ("none.deeper && no", False, []),
         ("none.deeper || yes", True, []),
+        ("none.deeper || text", "t", ["none"]),
         ("text.deeper || `0`", 0, ["text"]),
         # So it is with a list.
         ("contains([text, none], 'x')", False, ["[text, none]"]),

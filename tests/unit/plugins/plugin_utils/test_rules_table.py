@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ansible_collections.hypervisor.hardening.plugins.plugin_utils._audit import Evaluation, Host
+from ansible_collections.hypervisor.hardening.plugins.plugin_utils._audit import STATES, Evaluation, Host
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._factpaths import Shape, documented
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._rules import Rule, RuleError, load, with_params
 
@@ -147,14 +147,14 @@ def containers(value: t.Any, shape: Shape, path: tuple[t.Any, ...] = ()) -> t.It
             yield from containers(below, shape.element, (*path, number))
 
 
-def without(facts: dict[str, t.Any], path: tuple[t.Any, ...]) -> dict[str, t.Any]:
-    """The facts, with a null there: this is what a host says of what it could not read."""
-    changed: t.Any = copy.deepcopy(facts)
-    inner = changed
+def changed(facts: dict[str, t.Any], path: tuple[t.Any, ...], value: t.Any) -> dict[str, t.Any]:
+    """The facts, with another value there. With a null they say that it could not be read."""
+    copied = copy.deepcopy(facts)
+    inner: t.Any = copied
     for key in path[:-1]:
         inner = inner[key]
-    inner[path[-1]] = None
-    return t.cast("dict[str, t.Any]", changed)
+    inner[path[-1]] = value
+    return copied
 
 
 def test_what_cannot_be_read_hides_no_failure() -> None:
@@ -166,7 +166,25 @@ def test_what_cannot_be_read_hides_no_failure() -> None:
         failing = entry.get("fails", [])
         for facts in failing if isinstance(failing, list) else [failing]:
             for path in set(containers(facts, Shape("dict", contains=SECTIONS))) - TOLD_OTHERWISE:
-                findings = Evaluation([rule]).of_rule(rule, Host("host", without(facts, path)))
+                findings = Evaluation([rule]).of_rule(rule, Host("host", changed(facts, path, None)))
                 if {one["state"] for one in findings} <= {"pass", "manual", "not_applicable"}:
                     hidden.append((rule.id, ".".join(map(str, path))))
     assert hidden == []
+
+
+def places(value: t.Any, path: tuple[t.Any, ...] = ()) -> t.Iterator[tuple[t.Any, ...]]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, below in inner:
+        yield (*path, key)
+        yield from places(below, (*path, key))
+
+
+@pytest.mark.parametrize("odd", ["x", 7, [None], {"error": "x"}])
+def test_facts_of_another_kind_break_no_rule(odd: t.Any) -> None:
+    for parameters in entries():
+        _path, entry = parameters.values
+        rule, given = ALL[entry["rule"]], entry.get("passes", [])
+        for facts in given if isinstance(given, list) else [given]:
+            for path in places(facts):
+                findings = Evaluation([rule]).of_rule(rule, Host("host", changed(facts, path, odd)))
+                assert {one["state"] for one in findings} <= set(STATES)
