@@ -79,7 +79,6 @@ def choose(
                 choice.left_alone.append({"key": key, "reason": "the kernel has neither AppArmor nor SELinux"})
             else:
                 chosen[key] = value
-    choice.left_alone.sort(key=lambda entry: entry["key"])
     choice.optional = sorted(optional & (choice.settings.keys() | choice.secret_settings.keys()))
     return choice
 

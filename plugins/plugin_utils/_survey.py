@@ -36,5 +36,5 @@ def mapping(name: str, value: str | t.Mapping[str, t.Any] | None) -> dict[str, t
         return {}
     try:
         return dict(check_type_dict(value))
-    except (TypeError, ValueError):
+    except TypeError:
         raise TypeError(f"{name} is no dictionary, neither by itself nor as JSON or key=value.") from None

@@ -35,6 +35,46 @@ CATALOGUE = {
     "legacy-mac-filter": ("strict", "optin"),
 }
 
+# What each key is to hold by qemu.conf's own comments; None: libvirt's default.
+SETTINGS = {
+    "security_default_confined": True,
+    "dump_guest_core": False,
+    "max_core": 0,
+    "stdio_handler": "logd",
+    "capability_filters": None,
+    "deprecation_behavior": None,
+    "gluster_debug_level": None,
+    "nographics_allow_host_audio": None,
+    "virtiofsd_debug": None,
+    "vnc_allow_host_audio": None,
+    "user": "{{ hypervisor_qemu_user }}",
+    "group": "{{ hypervisor_qemu_group }}",
+    "security_driver": None,
+    "seccomp_sandbox": 1,
+    "namespaces": ["mount"],
+    "dynamic_ownership": True,
+    "remember_owner": True,
+    "relaxed_acs_check": False,
+    "vnc_listen": "{{ hypervisor_qemu_display_address }}",
+    "spice_listen": "{{ hypervisor_qemu_display_address }}",
+    "rdp_listen": "{{ hypervisor_qemu_display_address }}",
+    "swtpm_user": None,
+    "swtpm_group": None,
+    "vnc_password": None,
+    "spice_password": None,
+    "rdp_password": None,
+    "security_require_confined": True,
+    "vnc_tls": True,
+    "vnc_tls_x509_verify": True,
+    "spice_tls": True,
+    "memory_backing_dir": None,
+    "default_tls_x509_verify": True,
+    "chardev_tls": True,
+    "nbd_tls": True,
+    "sched_core": "full",
+    "mac_filter": True,
+}
+
 CONTROLS = yaml.safe_load((ROLE / "vars/main.yml").read_text())["__hypervisor_qemu_controls"]
 DEFAULTS = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
 
@@ -51,6 +91,10 @@ def test_each_measure_stands_in_the_catalogue_with_its_level_and_mode() -> None:
 def test_each_key_is_set_by_one_measure() -> None:
     keys = [key for control in CONTROLS for key in control["settings"]]
     assert sorted(keys) == sorted(set(keys))
+
+
+def test_each_key_is_set_to_what_confines() -> None:
+    assert {key: value for control in CONTROLS for key, value in control["settings"].items()} == SETTINGS
 
 
 def test_each_switch_is_off_by_default() -> None:

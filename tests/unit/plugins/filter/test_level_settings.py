@@ -57,3 +57,9 @@ def test_what_is_no_dictionary_is_refused_without_its_value() -> None:
     with pytest.raises(AnsibleFilterError, match="secret is no dictionary") as refused:
         level_settings([], "baseline", secret="{hunter2")
     assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("mac", "left"), [(False, ["security_driver"]), (True, []), (None, [])])
+def test_knows_whether_there_is_a_mac(mac: bool | None, left: list[str]) -> None:
+    chosen = level_settings([], "baseline", own={"security_driver": "apparmor"}, mac=mac)
+    assert [entry["key"] for entry in chosen["left_alone"]] == left

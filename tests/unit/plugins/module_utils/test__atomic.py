@@ -102,10 +102,15 @@ def test_never_readable_by_others_on_the_way(conf: Path, monkeypatch: pytest.Mon
         seen.append(os.stat(source).st_mode & 0o7777)
         os.replace(source, target)
 
+    def spy_on_content(fd: int, data: bytes) -> None:
+        seen.append(os.fstat(fd).st_mode & 0o7777)
+        os.write(fd, data)
+
     monkeypatch.setattr(os, "rename", spy)
+    monkeypatch.setattr(_atomic, "_write_all", spy_on_content)
     os.umask(0)
     Host().write(str(conf), b"secret")
-    assert seen == [0o600]
+    assert seen == [0o600, 0o600]
 
 
 @pytest.mark.parametrize("link", ["target/qemu.conf", "{base}/target/qemu.conf"])

@@ -65,7 +65,9 @@ def test_a_restart_is_proven_and_remembered(host: LibvirtHost, journal: Journal)
     plan = planned(host)
     assert (plan.changes, plan.warnings) == (("libvirtd.service",), ())
     host.calls.clear()
+    host.changed = False
     room.apply(host, plan, journal)
+    assert host.changed
     assert host.calls == [
         "systemctl reset-failed libvirtd.service",
         "systemctl restart libvirtd.service",

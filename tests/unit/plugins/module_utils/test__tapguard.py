@@ -269,6 +269,7 @@ def remove(host: NetHost, *patterns: str, **options: t.Any) -> room.Plan:
     plan = room.plan(room.observe(host, wanted), wanted)
     room.check(host, plan)
     room.apply(host, plan, Journal(host, "tap_guard"))
+    assert host.changed is bool(plan.changes)
     assert room.plan(room.observe(host, wanted), wanted).changes == ()
     return plan
 

@@ -107,6 +107,7 @@ def test_a_unit_that_lost_its_link_is_enabled_again(host: PlayedHost) -> None:
     assert str(change) == "a.service is not enabled"
     assert (change.diff["before"], change.diff["after"]) == (SERVICE, SERVICE + "# enabled\n")
     _units.apply(host, [change], Journal(host, "test"))
+    assert host.changed
     assert _units.changes(host, [file]) == ()
     assert Journal(host, "test").entries() == [], "no file was changed"
 
