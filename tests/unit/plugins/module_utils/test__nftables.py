@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import typing as t
 
 import pytest
@@ -127,3 +128,61 @@ def test_every_chain_has_to_accept() -> None:
 def test_what_is_not_nfts(document: t.Any) -> None:
     with pytest.raises(ValueError, match="no list of objects"):
         _nftables.parse(document)
+
+
+# As nft 1.0.6 prints what was made of rules like those of its manual (handles left out).
+PRINTED = """\
+{"nftables": [
+    {"table": {"family": "inet", "name": "filter"}},
+    {"set": {"family": "inet", "name": "mgmt", "table": "filter", "type": "ipv4_addr", "flags": ["interval"],
+    "elem": [{"prefix": {"addr": "192.0.2.0", "len": 24}}]}},
+    {"chain": {"family": "inet", "table": "filter", "name": "other"}},
+    {"chain": {"family": "inet", "table": "filter", "name": "input", "type": "filter", "hook": "input", "prio": 0,
+    "policy": "drop"}},
+    {"rule": {"family": "inet", "table": "filter", "chain": "other", "expr": [{"match": {"op": "==",
+    "left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": 10809}}, {"drop": null}]}},
+    {"rule": {"family": "inet", "table": "filter", "chain": "input",
+    "expr": [{"vmap": {"key": {"ct": {"key": "state"}}, "data": {"set": [["invalid", {"drop": null}], ["established",
+    {"accept": null}], ["related", {"accept": null}]]}}}]}},
+    {"rule": {"family": "inet", "table": "filter", "chain": "input", "expr": [{"match": {"op": "==",
+    "left": {"meta": {"key": "iifname"}}, "right": "lo"}}, {"accept": null}]}},
+    {"rule": {"family": "inet", "table": "filter", "chain": "input", "expr": [{"match": {"op": "==",
+    "left": {"meta": {"key": "l4proto"}}, "right": {"set": ["icmp", "ipv6-icmp"]}}}, {"accept": null}]}},
+    {"rule": {"family": "inet", "table": "filter", "chain": "input", "expr": [{"match": {"op": "==",
+    "left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": {"set": [22, {"range": [5900, 5910]}]}}},
+    {"accept": null}]}},
+    {"rule": {"family": "inet", "table": "filter", "chain": "input", "comment": "tls",
+    "expr": [{"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "saddr"}}, "right": "@mgmt"}},
+    {"match": {"op": "==", "left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": 16514}},
+    {"accept": null}]}},
+    {"rule": {"family": "inet", "table": "filter", "chain": "input", "expr": [{"match": {"op": "==",
+    "left": {"payload": {"protocol": "udp", "field": "dport"}}, "right": 53}}, {"accept": null}]}},
+    {"rule": {"family": "inet", "table": "filter", "chain": "input", "expr": [{"jump": {"target": "other"}}]}},
+    {"rule": {"family": "inet", "table": "filter", "chain": "input", "expr": [{"match": {"op": "==",
+    "left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": 5700}}, {"limit": {"rate": 5, "burst": 5,
+    "per": "second"}}, {"log": {"prefix": "x"}}, {"counter": {"packets": 0, "bytes": 0}}, {"accept": null}]}},
+    {"rule": {"family": "inet", "table": "filter", "chain": "input", "expr": [{"match": {"op": "==",
+    "left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": {"range": [49152, 49215]}}},
+    {"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "saddr"}}, "right": "192.0.2.7"}},
+    {"accept": null}]}},
+    {"table": {"family": "ip", "name": "x"}},
+    {"chain": {"family": "ip", "table": "x", "name": "i", "type": "filter", "hook": "input", "prio": 10,
+    "policy": "accept"}},
+    {"rule": {"family": "ip", "table": "x", "chain": "i", "expr": [{"match": {"op": "==",
+    "left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": 5900}}, {"reject": {"type": "tcp reset"}}]}}
+]}"""
+
+
+def test_what_nft_prints() -> None:
+    tables = _nftables.parse(json.loads(PRINTED))
+    found = {
+        port: (verdict(tables, 4, port), verdict(tables, 6, port)) for port in (16509, 16514, 5700, 5900, 10809, 49152)
+    }
+    assert found == {
+        16509: ("closed", "closed"),  # the policy
+        16514: ("restricted", "restricted"),  # from one network
+        5700: ("restricted", "restricted"),  # up to a rate
+        5900: ("closed", "open"),  # a second table, of IPv4 alone, refuses it
+        10809: ("closed", "closed"),  # in a chain that is jumped to
+        49152: ("restricted", "restricted"),  # from one address
+    }
