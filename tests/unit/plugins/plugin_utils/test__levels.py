@@ -81,4 +81,5 @@ def test_keys_that_need_a_mac(mac: bool | None, kept: bool) -> None:
     chosen = choice(own={"security_driver": "apparmor"}, mac=mac)
     assert ("security_driver" in chosen.settings) is kept
     assert ("security_require_confined" in chosen.settings) is kept
+    assert ("security_require_confined" in chosen.optional) is kept
     assert bool(chosen.left_alone) is not kept
