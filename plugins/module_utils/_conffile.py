@@ -63,7 +63,7 @@ def read(host: Host, name: str) -> ConfFile:
         document = Document.parse(data)
     except VirConfError as error:
         return ConfFile(path, True, f"{error}.", status.st_ctime)
-    keys = [key for key in document.keys()]  # noqa: C416, SIM118 - a Document is no dict
+    keys = list(document.keys())
     types, source = _types(host, name)
     found = {key: value.plain() for key in keys for value in [document.get(key)] if value is not None}
     return ConfFile(

@@ -4,16 +4,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import typing as t
 from pathlib import Path
 
 import pytest
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.hypervisor.hardening.plugins.filter import audit_report as plugin
 from ansible_collections.hypervisor.hardening.plugins.filter.audit_report import FORMATS, FilterModule
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils import (
     _report_csv,
@@ -25,6 +21,7 @@ from ansible_collections.hypervisor.hardening.plugins.plugin_utils import (
     _report_terminal,
 )
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._compare import compare
+from ansible_collections.hypervisor.hardening.tests.unit.plugins import ansibleplay
 from ansible_collections.hypervisor.hardening.tests.unit.plugins.plugin_utils import masters
 
 audit_report = FilterModule().filters()["audit_report"]
@@ -95,21 +92,7 @@ def test_a_playbook_writes_each_report_and_runs_nothing_that_a_guest_is_called(t
     # What Ansible passes on is Unicode throughout.
     given = json.dumps(masters.nasty()).replace(r"\udcff\ud800", "")
     (tmp_path / "master.json").write_text(given)
-    collections = Path(plugin.__file__).parents[5]
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "ansible",
-            "playbook",
-            "play.yml",
-        ],
-        cwd=tmp_path,
-        env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(collections), "ANSIBLE_LOCALHOST_WARNING": "false"},
-        check=True,
-        capture_output=True,
-        timeout=120,
-    )
+    ansibleplay.play(tmp_path, "play.yml")
     for name in RENDERERS.keys() - {"summary"}:
         report = audit_report(json.loads(given), name)
         wanted = "\n".join(report) if name == "terminal" else report

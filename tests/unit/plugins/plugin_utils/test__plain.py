@@ -45,7 +45,7 @@ def test_what_ansible_fills_in_late_is_filled_in() -> None:
     templar.environment.filters["keep"] = keep
     assert templar.template(trust_as_template("{{ facts | keep }}")) == "kept"
     assert kept == [{"guests": [{"name": "web"}]}]
-    assert type(kept[0]["guests"][0]["name"]) is str
+    assert kept[0]["guests"][0]["name"].__class__ is str
 
 
 @pytest.mark.parametrize("value", [{1, 2}, b"x", object()])
