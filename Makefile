@@ -70,7 +70,7 @@ sanity: collection ## ansible-test sanity
 	@$(STAGE) $@ tests/tools/sanity
 
 units: collection ## ansible-test units
-	@tests/tools/packages e2fsprogs
+	@tests/tools/packages e2fsprogs openssl
 	@$(STAGE) $@ tests/tools/units
 
 units-py39: collection ## the units of what runs on targets, under Python 3.9

@@ -37,15 +37,14 @@ def _entry(context: Context, guest: dict[str, t.Any]) -> dict[str, t.Any]:
     rules = guest["cgroup"]["device_rules"]
     weak = {weakness["id"]: weakness["observed"] for weakness in guest["weaknesses"]}
     strange = [node["path"] for node in guest["dev"] if node["unexpected"]]
-    same = ("name", "uuid", "pid", "start_time", "managed_by", "uid", "gid", "cap_eff", "cap_prm", "no_new_privs")
-    kept = ("seccomp", "private_dev", "propagation", "label", "binary", "binary_deleted")
+    same = ("name", "uuid", "pid", "start_time", "managed_by", "uid", "gid", "cap_eff", "no_new_privs")
+    kept = ("seccomp", "propagation", "label", "binary", "binary_deleted")
     return {
         **{key: guest[key] for key in (*same, *kept)},
         "private_mount_namespace": guest["mount_namespace"]["private"],
         "cgroup": guest["cgroup"]["path"],
         "device_filter": None if rules is None else bool(rules),
         "limits": {name: limit["soft"] for name, limit in guest["limits"].items()},
-        "coredump_filter": guest["core_dump"]["filter"],
         "dump_guest_core": guest["core_dump"]["guest_memory"],
         "unexpected_devices": strange[:_DEVICES],
         "hugepages_kib": _huge_pages(context, guest["pid"]),

@@ -1157,10 +1157,6 @@ hypervisor:
           description: The effective capabilities, in hexadecimal.
           returned: success
           type: str
-        cap_prm:
-          description: The permitted capabilities, in hexadecimal.
-          returned: success
-          type: str
         no_new_privs:
           description: Whether executing a program can give it no privileges.
           returned: success
@@ -1180,10 +1176,6 @@ hypervisor:
               type: int
         private_mount_namespace:
           description: Whether nobody else who matters lives in its mount namespace.
-          returned: success
-          type: bool
-        private_dev:
-          description: Whether its C(/dev) is another file system than the host's.
           returned: success
           type: bool
         propagation:
@@ -1237,12 +1229,8 @@ hypervisor:
               description: Open files.
               returned: success
               type: int
-        coredump_filter:
-          description: The kinds of memory that a core file holds (C(core(5\))), in hexadecimal.
-          returned: success
-          type: str
         dump_guest_core:
-          description: Whether the guest's memory is among them by QEMU's own word (C(dump-guest-core)).
+          description: Whether a core file holds the guest's memory by QEMU's own word (C(dump-guest-core)).
           returned: success
           type: bool
         binary:

@@ -307,3 +307,49 @@ def test_with_the_daemon_stopped_by_a_signal_the_answer_comes_in_bounded_time(sh
     finally:
         shared.run(["kill", f"-{signal.SIGCONT.value}", pid])
     assert found["lsm-enforcing"] == {"fail"}
+
+
+def test_twenty_guests_fit_into_64_kib_and_300_definitions_take_bounded_time(shared: rig.Host) -> None:
+    for number in range(20):
+        guests.start(shared, guests.Guest(f"guest-{number:02}", memory_mib=32), persistent=True)
+    try:
+        facts = modules.call(shared, "hypervisor_info")["hypervisor"]
+        assert [guest["name"] for guest in facts["guests"]] == [f"guest-{number:02}" for number in range(20)]
+        assert len(json.dumps(facts)) <= 64 * 1024
+        one = shared.get("/etc/libvirt/qemu/guest-00.xml").decode()
+        for number in range(300):
+            shared.put(f"/etc/libvirt/qemu/many-{number:03}.xml", one.replace("guest-00", f"many-{number:03}").encode())
+        begun = time.monotonic()
+        found = judged(shared)
+        assert time.monotonic() - begun < 20
+        assert found["guests-unprivileged-effective"] == {"pass"}
+    finally:
+        shared.run(["sh", "-c", "rm -f /etc/libvirt/qemu/many-*.xml"])
+        for name in guests.running(shared):
+            guests.stop(shared, name)
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "<!DOCTYPE d [<!ENTITY e SYSTEM 'file:///etc/shadow'>]><domain><name>&e;</name></domain>",
+        "<domain><name>deep</name>" + "<a>" * 100_000 + "</a>" * 100_000 + "</domain>",
+        "<domain><name>long</name><description>" + "x" * 5_000_000 + "</description></domain>",
+        "<domain><name>cut",
+    ],
+    ids=["entity", "100,000 nested elements", "5 MB", "cut off"],
+)
+def test_a_hostile_definition_is_unknown_and_hides_no_other(shared: rig.Host, hostile: str) -> None:
+    guests.start(shared, guests.Guest("honest", seclabels=["<seclabel type='none' model='dac'/>"]), persistent=True)
+    shared.put("/etc/libvirt/qemu/hostile.xml", hostile.encode())
+    try:
+        begun = time.monotonic()
+        facts = modules.call(shared, "hypervisor_info")
+        assert time.monotonic() - begun < 15
+    finally:
+        shared.run(["rm", "/etc/libvirt/qemu/hostile.xml"])
+        guests.stop(shared, "honest")
+    findings = judge({shared.name: facts}, level="strict")["hosts"][0]["findings"]
+    states = {one["object"]["name"]: one["state"] for one in findings if one["rule"] == "no-seclabel-none-or-root"}
+    assert states["honest"] == "fail"
+    assert states["hostile"] == "unknown"

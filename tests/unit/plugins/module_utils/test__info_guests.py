@@ -40,10 +40,10 @@ def test_a_confined_guest(host: QemuHost) -> None:
     assert {key: guest[key] for key in _weakness.IDS if guest[key]} == {"no_mac": True}
     assert guest["weaknesses"] == [{"id": "no_mac", "observed": "this kernel has no mandatory access control"}]
     assert (guest["uid"], guest["gid"], guest["cap_eff"], guest["no_new_privs"]) == (64055, 64055, "0" * 16, True)
-    assert (guest["private_mount_namespace"], guest["private_dev"], guest["propagation"]) == (True, True, "slave")
+    assert (guest["private_mount_namespace"], guest["propagation"]) == (True, "slave")
     assert guest["limits"] == {"core": 0, "memlock": 8388608, "nofile": 20000}
     assert (guest["machine"], guest["accelerator"]) == ("pc-i440fx-10.0", "tcg")
-    assert (guest["coredump_filter"], guest["dump_guest_core"]) == ("00000033", False)
+    assert guest["dump_guest_core"] is False
     assert (guest["device_filter"], guest["hugepages_kib"]) == (True, 131072)
     assert (guest["helpers"], guest["control_on_network"], guest["label_shared_with"]) == ([], [], [])
 
