@@ -40,8 +40,8 @@ browser: collection ## the report of an audit, in Chromium
 
 test-real: rig ## real libvirt in disposable hypervisors
 	@$(STAGE) $@ \
-	  'pytest $(MACHINE)' \
-	  'pytest tests/integration $(MACHINE:%=--ignore=%) --numprocesses=2 --dist=loadfile --durations=10'
+	  'pytest $(MACHINE) --timeout=600' \
+	  'pytest tests/integration $(MACHINE:%=--ignore=%) --timeout=600 --numprocesses=2 --dist=loadfile --durations=10'
 
 scenarios: rig ## the molecule scenarios, on the same hypervisors
 	@$(STAGE) $@ tests/tools/scenarios
