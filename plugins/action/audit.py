@@ -42,6 +42,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         result: dict[str, t.Any] = super().run(tmp, task_vars)
+        # ansible-core types its plugins in part only.
         _valid, given = self.validate_argument_spec(OPTIONS)  # type: ignore[no-untyped-call]
         variables = (task_vars or {})["hostvars"]
         try:
@@ -50,7 +51,7 @@ class ActionModule(ActionBase):
             choice = {name: given[name] for name in ("level", "only", "skip", "disabled", "rules", "params")}
             previous = json.loads(_read(given["previous"])) if given["previous"] else None
             master = judge(hosts, **choice, waivers=_waivers(given), previous=previous)
-            result["failures"] = _failures(master, words(given["fail_on"]))
+            result["failures"] = failures(master, words(given["fail_on"]))
             result["lines"] = _report_terminal.render(master)
             result["summary"] = _report_summary.render(master)
             result["files"] = [_write(given["report_dir"], master, name) for name in formats] if _wanted(given) else []
@@ -62,12 +63,6 @@ class ActionModule(ActionBase):
 def _facts(variables: t.Any, name: str) -> t.Any:
     """What the task that reads a host has registered, as it is."""
     return variables.get(name, NOT_REACHED) if isinstance(variables, dict) else NOT_REACHED
-
-
-def _failures(master: dict[str, t.Any], fail_on: list[str]) -> dict[str, list[str]]:
-    failures({**master, "hosts": []}, fail_on)  # what is wrong with the option is said without a host too
-    lines = {host["name"]: failures({**master, "hosts": [host]}, fail_on) for host in master["hosts"]}
-    return {name: found for name, found in lines.items() if found}
 
 
 def _waivers(given: dict[str, t.Any]) -> list[t.Any]:

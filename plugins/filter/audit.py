@@ -41,50 +41,14 @@ options:
         of a task that failed.
     type: dict
     required: true
-  level:
-    description: The rules of this level, and of those before it, are judged.
-    type: str
-    choices: [baseline, hardened, strict]
-    default: hardened
-  only:
-    description: The rules to judge, by id, code or category; all when empty.
-    type: list
-    elements: str
-    default: []
-  skip:
-    description: The rules to leave out, by id, code or category.
-    type: list
-    elements: str
-    default: []
-  disabled:
-    description: The ids of rules that are switched off for good.
-    type: list
-    elements: str
-    default: []
-  rules:
-    description: Directories on the controller with rules of your own, beside those of the collection.
-    type: list
-    elements: path
-    default: []
-  params:
-    description: Values for the parameters of rules, by rule id and name.
-    type: dict
-    default: {}
-  waivers:
-    description:
-      - Findings that you accept, each a dictionary with C(rule), C(reason), C(owner) and C(expires), the last day
-        on which it holds, and where you want with C(ticket) and with C(hosts), C(guests) and C(objects), lists of
-        patterns as of a shell.
-      - A waiver that has expired waives nothing, and its finding comes first.
-    type: list
-    elements: dict
-    default: []
   now:
     description: The time of the audit in ISO 8601; the present when left out.
     type: str
   previous:
     description: The result of an earlier audit, to be compared with.
     type: dict
+extends_documentation_fragment:
+  - hypervisor.hardening.audit
 seealso:
   - module: hypervisor.hardening.hypervisor_info
   - plugin: hypervisor.hardening.audit_report

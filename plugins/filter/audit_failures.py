@@ -66,9 +66,10 @@ def audit_failures(
     master: dict[str, t.Any], fail_on: list[str] | str | None = None, host: str | None = None
 ) -> list[str]:
     try:
-        return failures(require(master), words(fail_on), host)
+        found = failures(require(master), words(fail_on))
     except (ReportError, SelectionError) as error:
         raise AnsibleFilterError(f"audit_failures: {error}") from error
+    return [line for name, lines in found.items() if host in (None, name) for line in lines]
 
 
 class FilterModule:

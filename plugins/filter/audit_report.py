@@ -76,7 +76,8 @@ _value:
 FORMATS = ("terminal", "html", "markdown", "junit", "sarif", "csv", "json", "summary")
 
 
-def audit_report(master: t.Any, format: str) -> t.Any:  # noqa: A002 (the name of the option)
+# A002: an option is named as its users know it, and a filter's options are its parameters.
+def audit_report(master: t.Any, format: str) -> t.Any:  # noqa: A002
     if format not in FORMATS:
         raise AnsibleFilterError(f"audit_report: The format {format!r} is unknown; it is one of {', '.join(FORMATS)}.")
     # Each format is read when it is asked for.

@@ -17,6 +17,7 @@ from . import _guestdevices, _libvirtd, _proc, _qemuproc
 from ._devcgroup import DeviceCgroups
 from ._host import HardeningError, Host
 from ._journal import Journal
+from ._kernelmac import kernel_mac
 from ._virconf import Document, VirConfError
 from ._weakness import HostFacts, weaknesses
 
@@ -155,17 +156,6 @@ def _view(host: Host, running: list[_Qemu], daemon: int | None) -> _qemuproc.Vie
         mac_mode=mode,
         cgroups=DeviceCgroups(host),
     )
-
-
-def kernel_mac(host: Host) -> tuple[str, str]:
-    """Which mandatory access control this kernel has for guests, and the mode that SELinux is in."""
-    enforce = host.text_optional("/sys/fs/selinux/enforce")
-    if enforce is not None:
-        return "selinux", "enforcing" if enforce.strip() == "1" else "permissive"
-    # securityfs need not be mounted: admin-guide/LSM/index.rst; AppArmor's own switch is always there.
-    active = (host.text_optional("/sys/kernel/security/lsm") or "").strip().split(",")
-    enabled = (host.text_optional("/sys/module/apparmor/parameters/enabled") or "").strip() == "Y"
-    return ("apparmor" if enabled or "apparmor" in active else ""), ""
 
 
 def _host_facts(host: Host, loading: _libvirtd.Loading, mac: str) -> HostFacts:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 import typing as t
 
-from . import _apparmor, _confinement, _selinux, _units
+from . import _apparmor, _selinux, _units
 from ._host import Host
 from ._infocontext import Context
+from ._kernelmac import kernel_mac
 
 PROFILES = "/sys/kernel/security/apparmor/profiles"
 ETC = "/etc/apparmor.d"
@@ -42,7 +43,7 @@ def facts(context: Context) -> dict[str, t.Any]:
     """The section ``mac``; its keys are documented in hypervisor_info."""
     host = context.host
     unread: list[dict[str, str]] = []
-    model, mode = _confinement.kernel_mac(host)
+    model, mode = kernel_mac(host)
     config = _selinux.configured(host)
     lsm = host.text_optional("/sys/kernel/security/lsm")
     if lsm is None:

@@ -83,7 +83,7 @@ def _walk(table: Table, chain: Chain, port: int, depth: int) -> set[str]:
         if matches is False or not rule.action:
             continue
         outcome = _act(table, rule, port, depth)
-        found |= outcome - {None}  # type: ignore[arg-type]
+        found |= {one for one in outcome if one is not None}
         if matches and None not in outcome:
             return found
     return found | {GOES_ON}

@@ -15,8 +15,8 @@ import typing as t
 from dataclasses import dataclass
 
 from . import _guestdevices, _libvirtd, _mountinfo
-from ._confinement import kernel_mac
 from ._host import Host
+from ._kernelmac import kernel_mac
 from ._virconf import Document, VirConfError
 
 if t.TYPE_CHECKING:

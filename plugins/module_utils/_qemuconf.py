@@ -356,7 +356,8 @@ _KNOWN_SECRETS = ("vnc_password", "spice_password", "rdp_password")
 
 def _doubts(keys: Keys, document: Document, values: t.Mapping[str, t.Any], path: str) -> t.Iterator[str]:
     """What is odd about the keys of the file that nobody asked to change."""
-    for key in document.keys():  # noqa: SIM118 - a Document is no dict
+    # SIM118: a Document is no dict, and cannot be iterated over.
+    for key in document.keys():  # noqa: SIM118
         value = document.get(key)
         if key in values or value is None:
             continue

@@ -26,40 +26,6 @@ options:
     description: The variable in which the task with M(hypervisor.hardening.hypervisor_info) has registered its result.
     type: str
     required: true
-  level:
-    description: The rules of this level, and of those before it, are judged.
-    type: str
-    choices: [baseline, hardened, strict]
-    default: hardened
-  only:
-    description: The rules to judge, by id, code or category; all when empty.
-    type: list
-    elements: str
-    default: []
-  skip:
-    description: The rules to leave out, by id, code or category.
-    type: list
-    elements: str
-    default: []
-  disabled:
-    description: The ids of rules that are switched off for good.
-    type: list
-    elements: str
-    default: []
-  rules:
-    description: Directories on the controller with rules of your own, beside those of the collection.
-    type: list
-    elements: path
-    default: []
-  params:
-    description: Values for the parameters of rules, by rule id and name.
-    type: dict
-    default: {}
-  waivers:
-    description: Findings that you accept until a date, as the filter P(hypervisor.hardening.audit#filter) takes them.
-    type: list
-    elements: dict
-    default: []
   waivers_file:
     description: A YAML file on the controller with more waivers.
     type: path
@@ -87,6 +53,7 @@ attributes:
     description: Runs on the controller alone.
     support: full
 extends_documentation_fragment:
+  - hypervisor.hardening.audit
   - hypervisor.hardening.attributes.info
 notes:
   - Lists and dictionaries may also come as the strings that a survey sends.

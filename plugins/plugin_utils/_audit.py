@@ -26,7 +26,6 @@ from ansible_collections.hypervisor.hardening.plugins.plugin_utils._rules import
     Rule,
 )
 
-STATES = ("fail", "pending", "unknown", "waived", "manual", "not_applicable", "pass")
 SURE_IN_PART = frozenset({"empty", "none_of", "subset_of"})
 """Operators that one element of a list breaks, whatever the others are."""
 UNREAD = 3

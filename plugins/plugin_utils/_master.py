@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils import _score, _waivers
-from ansible_collections.hypervisor.hardening.plugins.plugin_utils._audit import STATES, Evaluation
-from ansible_collections.hypervisor.hardening.plugins.plugin_utils._report import SCHEMA, visible
-from ansible_collections.hypervisor.hardening.plugins.plugin_utils._rules import CATEGORIES, LEVELS, SEVERITIES, Rule
+from ansible_collections.hypervisor.hardening.plugins.plugin_utils._audit import Evaluation
+from ansible_collections.hypervisor.hardening.plugins.plugin_utils._report import SCHEMA, SEVERITIES, STATES, visible
+from ansible_collections.hypervisor.hardening.plugins.plugin_utils._rules import CATEGORIES, LEVELS, Rule
 
 NO_FACTS = "no facts"
 FAILING_STATES = ("fail", "pending", "unknown", "manual")
@@ -195,11 +195,10 @@ def _summary(facts: Json) -> Json:
     }
 
 
-def failures(master: Mapping[str, t.Any], fail_on: Iterable[str], host: str | None = None) -> list[str]:
-    """A line for each finding that falls short.
+def failures(master: Mapping[str, t.Any], fail_on: Iterable[str]) -> dict[str, list[str]]:
+    """A line for each finding that falls short, by the name of its host; only hosts that fall short are in it.
 
     :param fail_on: severities, each for itself, whose rules must not fail; states in which no rule may be.
-    :param host: only this one.
     :raises SelectionError: a word that is neither.
     """
     wanted = list(dict.fromkeys(fail_on))
@@ -208,18 +207,18 @@ def failures(master: Mapping[str, t.Any], fail_on: Iterable[str], host: str | No
     if unknown:
         raise SelectionError(f"fail_on: {', '.join(unknown)} is none of {', '.join(known)}.")
     if not wanted:
-        return []
-    lines = []
-    for one in master["hosts"]:
-        if host is not None and one["name"] != host:
-            continue
-        if one["state"] != "audited":
-            lines.append(visible(f"{one['name']}: not audited: {one['reason']}"))
-        for finding in one["findings"]:
-            severity = master["rules"][finding["rule"]]["severity"]
-            if finding["state"] in wanted or (finding["state"] == "fail" and severity in wanted):
-                lines.append(_line(one["name"], finding, master["rules"][finding["rule"]]))
-    return lines
+        return {}
+    lines = {host["name"]: list(_failures(host, master["rules"], wanted)) for host in master["hosts"]}
+    return {name: found for name, found in lines.items() if found}
+
+
+def _failures(host: Json, rules: Mapping[str, Json], wanted: list[str]) -> t.Iterator[str]:
+    if host["state"] != "audited":
+        yield visible(f"{host['name']}: not audited: {host['reason']}")
+    for finding in host["findings"]:
+        rule = rules[finding["rule"]]
+        if finding["state"] in wanted or (finding["state"] == "fail" and rule["severity"] in wanted):
+            yield _line(host["name"], finding, rule)
 
 
 def _line(host: str, finding: Mapping[str, t.Any], rule: Mapping[str, t.Any]) -> str:

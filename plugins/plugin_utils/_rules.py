@@ -18,6 +18,7 @@ from ansible_collections.hypervisor.hardening.plugins.plugin_utils import _factp
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._expected import Expected, ExpectedError
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._factpaths import Shape, UnknownPath
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._query import Query, QueryError, compile_query
+from ansible_collections.hypervisor.hardening.plugins.plugin_utils._report import SEVERITIES
 
 CATEGORIES = [
     "daemon",
@@ -36,7 +37,6 @@ CATEGORIES = [
     "host",
     "trap",
 ]
-SEVERITIES = ("critical", "high", "medium", "low", "info")
 LEVELS = ("baseline", "hardened", "strict")
 TRUTHS = ("configured", "loaded", "running")
 PENDING = ("daemon_restart", "guest_restart", "reboot")
@@ -212,6 +212,7 @@ def _files(directories: Iterable[Path], errors: list[str]) -> Iterable[Path]:
         yield from found
 
 
+# misc: mypy does not know which class that is; both are SafeLoader to what is overridden here.
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """YAML, of which a key that is there twice is an error: the later one would win in silence."""
 

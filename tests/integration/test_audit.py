@@ -174,8 +174,7 @@ def test_guests_are_told_apart(shared: rig.Host) -> None:
         guests.start(shared, guests.Guest("good"))
         facts = modules.call(shared, "hypervisor_info")
     finally:
-        for name in guests.running(shared):
-            guests.stop(shared, name)
+        guests.stop_all(shared)
         shared.put(CONF, before, mode=0o600)
         guests.restart_libvirtd(shared)
     findings = judge({shared.name: facts}, level="strict")["hosts"][0]["findings"]
@@ -243,6 +242,14 @@ def test_an_own_rule_is_judged_and_a_survey_sends_strings(shared: rig.Host, tmp_
     assert run.rc == 0, run.text
     master = json.loads((tmp_path / "reports/audit.json").read_text(encoding="utf-8"))
     assert by_rule(master, shared.name) == {"own-release": {"pass"}}
+
+
+def test_harden_ends_with_an_audit_where_that_is_wanted(shared: rig.Host) -> None:
+    limited = ("--limit", shared.name, "--tags", "audit")
+    for wanted, audits in (("true", 1), ("false", 0)):
+        run = playbooks.play("harden", shared.inventory, *limited, variables={"hypervisor_audit_enabled": wanted})
+        assert run.rc == 0, run.text
+        assert len(run.results("hypervisor_info")) == audits, run.text
 
 
 def test_serial_and_a_host_that_is_not_there(tmp_path: pathlib.Path) -> None:
@@ -325,8 +332,7 @@ def test_twenty_guests_fit_into_64_kib_and_300_definitions_take_bounded_time(sha
         assert found["guests-unprivileged-effective"] == {"pass"}
     finally:
         shared.run(["sh", "-c", "rm -f /etc/libvirt/qemu/many-*.xml"])
-        for name in guests.running(shared):
-            guests.stop(shared, name)
+        guests.stop_all(shared)
 
 
 @pytest.mark.parametrize(

@@ -41,8 +41,7 @@ def host(machine: rig.Host) -> t.Iterator[rig.Host]:
     try:
         yield machine
     finally:
-        for name in guests.running(machine):
-            guests.stop(machine, name)
+        guests.stop_all(machine)
 
 
 def configure(host: rig.Host, text: str = "") -> None:
@@ -251,8 +250,7 @@ def block_device(host: rig.Host) -> t.Iterator[str]:
     try:
         yield device
     finally:
-        for name in guests.running(host):
-            guests.stop(host, name)
+        guests.stop_all(host)
         host.run(["losetup", "--detach", device])
 
 

@@ -37,8 +37,7 @@ def host(machine: rig.Host) -> t.Iterator[rig.Host]:
     try:
         yield machine
     finally:
-        for name in guests.virsh(machine, "list", "--all", "--name").split():
-            guests.stop(machine, name)
+        guests.stop_all(machine)
 
 
 def define(host: rig.Host, guest: guests.Guest) -> None:

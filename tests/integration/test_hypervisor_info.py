@@ -63,8 +63,7 @@ def host(machine: rig.Host) -> t.Iterator[rig.Host]:
         machine.run(["systemctl", "reset-failed"])
         machine.run(["systemctl", "start", *SOCKETS, "libvirtd"])
         guests.virsh(machine, "uri")
-        for name in guests.running(machine):
-            guests.stop(machine, name)
+        guests.stop_all(machine)
 
 
 def look(host: rig.Host, *, connect: bool = False) -> dict[str, t.Any]:

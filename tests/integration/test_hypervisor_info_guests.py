@@ -52,8 +52,7 @@ def host(machine: rig.Host) -> t.Iterator[rig.Host]:
     try:
         yield machine
     finally:
-        for name in guests.virsh(machine, "list", "--all", "--name").split():
-            guests.stop(machine, name)
+        guests.stop_all(machine)
         machine.run(["sh", "-c", CLEAN])
 
 

@@ -43,8 +43,7 @@ def machine(request: pytest.FixtureRequest) -> t.Iterator[rig.Host]:
 
 @pytest.fixture
 def host(machine: rig.Host) -> rig.Host:
-    for name in guests.running(machine):
-        guests.stop(machine, name)
+    guests.stop_all(machine)
     machine.run(["sh", "-c", CLEAN])
     return machine
 

@@ -177,6 +177,12 @@ def stop(host: Host, name: str) -> None:
     virsh(host, "undefine", name, check=False)
 
 
+def stop_all(host: Host) -> None:
+    """``stop`` every guest that libvirt knows."""
+    for name in virsh(host, "list", "--all", "--name").split():
+        stop(host, name)
+
+
 def restart_libvirtd(host: Host) -> None:
     """Restart the daemon, however often: systemd's limit of starts is counted from anew (systemd.unit(5))."""
     host.run(["systemctl", "reset-failed", "libvirtd.service"])

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.hypervisor.hardening.plugins.plugin_utils._audit import STATES
+from ansible_collections.hypervisor.hardening.plugins.plugin_utils._report import STATES
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._score import FORMULA, WEIGHTS, of_fleet, of_host
 
 SEVERITIES = {"c": "critical", "h": "high", "m": "medium", "l": "low", "i": "info"}

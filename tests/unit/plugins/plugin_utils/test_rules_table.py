@@ -18,8 +18,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ansible_collections.hypervisor.hardening.plugins.plugin_utils._audit import STATES, Evaluation, Host
+from ansible_collections.hypervisor.hardening.plugins.plugin_utils._audit import Evaluation, Host
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._factpaths import Shape, documented
+from ansible_collections.hypervisor.hardening.plugins.plugin_utils._report import STATES
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._rules import Rule, RuleError, load, with_params
 
 ROOT = Path(__file__).resolve().parents[4]
