@@ -140,6 +140,19 @@ def test_modules_have_tests() -> None:
     assert missing == []
 
 
+def test_filters_read_the_audit_only_when_it_is_asked_for() -> None:
+    # To find one filter, Ansible reads all files of the directory, in every worker of every task that uses one.
+    utilities = "ansible_collections.hypervisor.hardening.plugins.plugin_utils."
+    read = {
+        statement.module or ""
+        for path in (ROOT / "plugins/filter").glob("*.py")
+        for statement in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(statement, ast.ImportFrom)
+    }
+    ours = {name.removeprefix(utilities) for name in read if name.startswith(utilities[:-1])}
+    assert ours == {"_levels", "_survey", "_weaknesses"}
+
+
 def test_roles_are_documented() -> None:
     wanted = ["README.md", "meta/argument_specs.yml", "meta/main.yml", "defaults/main.yml", "tasks/main.yml"]
     assert [str(role / name) for role in ROLES for name in wanted if not (role / name).is_file()] == []
