@@ -54,11 +54,13 @@ def _parser() -> argparse.ArgumentParser:
     command("check", _check, "say what is missing on this machine")
     command("install", _install, "install the missing packages (never libvirt or QEMU)")
     build = command("build", _build, "build images, unless they are there")
-    releases = ", ".join(_recipe.RELEASES)
-    build.add_argument("release", nargs="*", metavar="RELEASE", help=f"of {releases}; all of them if none is given")
+    images = ", ".join(_image.NAMES)
+    build.add_argument("name", nargs="*", metavar="IMAGE", help=f"of {images}; all of them if none is given")
     up = command("up", _up, "boot a host")
     up.add_argument("name")
     up.add_argument("--release", default="trixie", choices=_recipe.RELEASES)
+    up.add_argument("--vm", action="store_true", help="a virtual machine, with a kernel of its own")
+    up.add_argument("--words", default="", help="more for the command line of that kernel")
     pages = "add N huge pages of the default size to the machine's pool"
     up.add_argument("--hugepages", type=int, default=0, metavar="N", help=pages)
     ssh = command("ssh", _ssh, "run a command on a host, or open a session")
@@ -75,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     compare = command("compare", _compare, "compare the machine with a snapshot; exit status 1 if they differ")
     compare.add_argument("file", type=pathlib.Path)
     command("clean", _clean, "take all hosts down and remove the cache")
-    for name, function, words in (("_build", _build_here, ["release", "parts"]), ("_boot", _boot_here, ["directory"])):
+    for name, function, words in (("_build", _build_here, ["name", "parts"]), ("_boot", _boot_here, ["directory"])):
         sub = command(name, function, None)
         for word in words:
             sub.add_argument(word)
@@ -104,13 +106,13 @@ def _need_all() -> None:
 
 def _build(options: argparse.Namespace) -> int:
     _need_all()
-    for release in options.release or _recipe.RELEASES:
-        print(_image.build(release))
+    for name in options.name or _image.NAMES:
+        print(_image.build(name))
     return 0
 
 
 def _build_here(options: argparse.Namespace) -> int:
-    _image.build_here(options.release, pathlib.Path(options.parts))
+    _image.build_here(options.name, pathlib.Path(options.parts))
     return 0
 
 
@@ -120,7 +122,9 @@ def _boot_here(options: argparse.Namespace) -> int:
 
 def _up(options: argparse.Namespace) -> int:
     _need_all()
-    host = _hosts.up(options.name, options.release, hugepages=options.hugepages)
+    host = _hosts.up(
+        options.name, options.release, vm=options.vm, words=options.words.split(), hugepages=options.hugepages
+    )
     print(host.inventory)
     return 0
 
@@ -189,8 +193,8 @@ def _clean(_options: argparse.Namespace) -> int:
         _hosts.down(name, missing_ok=True)
     before = shutil.disk_usage(cache).free
     with contextlib.ExitStack() as stack:
-        for release in _recipe.RELEASES:
-            stack.enter_context(locked(f"build-{release}"))
+        for name in _image.NAMES:
+            stack.enter_context(locked(f"build-{name}"))
         stack.enter_context(locked("rig"))
         remove_tree(cache)
     freed = shutil.disk_usage(existing_parent(cache)).free - before
