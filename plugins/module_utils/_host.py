@@ -333,6 +333,31 @@ class Host:
         self.changed = True
         sync_directory(os.path.dirname(self.path(path)))
 
+    def check_makeable(self, path: str) -> None:
+        """Raise HostError where a file or directory of this path could not be made. Changes nothing."""
+        from ._atomic import refuse_unwritable
+
+        directory = os.path.dirname(path)
+        while not os.path.isdir(self.path(directory)) and directory != "/":
+            directory = os.path.dirname(directory)
+        refuse_unwritable(self.path(directory), path)
+
+    def symlink(self, target: str, path: str) -> None:
+        """Make a symbolic link, and make that durable."""
+        from ._atomic import sync_directory
+
+        os.symlink(target, self.path(path))
+        self.changed = True
+        sync_directory(os.path.dirname(self.path(path)))
+
+    def rename(self, source: str, target: str) -> None:
+        """Give a file, or a symbolic link itself, another name in its directory, which replaces what has it."""
+        from ._atomic import sync_directory
+
+        os.rename(self.path(source), self.path(target))
+        self.changed = True
+        sync_directory(os.path.dirname(self.path(target)))
+
     def make_directory(self, path: str, mode: int) -> None:
         """Make a directory, and its missing parents (0755), exactly with ``mode``; an existing one is left alone."""
         full = self.path(path)
