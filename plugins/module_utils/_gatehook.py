@@ -44,8 +44,10 @@ _SCRIPT = """#!/bin/sh
 # guest whose hook fails when the daemon reconnects to it.
 mode={mode}
 gate() {{
+  exec 3>&2 2>/dev/null # the shell itself tells there that a child was killed
   reason=$({python} -I -S {code} "$mode" "$1" 2>&1)
   status=$?
+  exec 2>&3 3>&-
   case $status in
     0) return 0 ;;
     {refused}) ;;

@@ -248,7 +248,7 @@ def _is_ours(path: str) -> bool:
 
 
 def _scripts(host: Host) -> t.Iterator[tuple[str, float]]:
-    """What libvirt runs as hooks of QEMU (virhook.c, virHookCheck), and since when each is there, by its change time."""
+    """What libvirt runs as hooks of QEMU (virhook.c, virHookCheck), with the change time of each."""
     for path in (HOOK, *(f"{HOOK_DIRECTORY}/{name}" for name in host.list(HOOK_DIRECTORY))):
         target, entry = host.stat_optional(path), host.stat_optional(path, follow=False)
         if target and entry and stat.S_ISREG(target.st_mode) and target.st_mode & _EXECUTABLE:

@@ -10,8 +10,8 @@ module: migration_gate
 short_description: Refuse guests that come by migration to a host that is not as agreed
 version_added: 0.1.0
 description:
-  - Puts up a gate on a host that guests migrate to. It holds what the hosts of a migration group agree on, and a hook of
-    libvirt that compares the host with it when a migration begins, before anything on the host is touched.
+  - Puts up a gate on a host that guests migrate to. It holds what the hosts of a migration group agree on, and a hook
+    of libvirt that compares the host with it when a migration begins, before anything on the host is touched.
   - libvirt itself does not compare these values. A destination that runs QEMU as another user gives the shared image to
     that user while the guest still runs on the source; one without the system-call filter takes that confinement from
     the guest without a word.
@@ -27,8 +27,8 @@ description:
     ignored until then, see RV(ignore:armed).
   - The hooks that are there stay and run as before. From libvirt 6.5 on, the gate is a file of its own in
     C(/etc/libvirt/hooks/qemu.d), the last one by its name, so that it judges what the others made of the XML. An older
-    libvirt runs C(/etc/libvirt/hooks/qemu) alone. There an existing one is renamed to C(qemu.chained), and the gate runs
-    it.
+    libvirt runs C(/etc/libvirt/hooks/qemu) alone. There an existing one is renamed to C(qemu.chained), and the gate
+    runs it.
   - The hook logs with syslog as C(hypervisor-hardening-gate). It needs the system's Python, 3.9 or later, and nothing
     else.
 options:
