@@ -21,12 +21,12 @@ DIRECTORY = "/etc/libvirt/hooks/hypervisor-hardening"
 AGREEMENT = f"{DIRECTORY}/agreement.json"
 IDENT = "hypervisor-hardening-gate"
 
-OFF, WARN, ENFORCE = "off", "warn", "enforce"
+OFF, ENFORCE = "off", "enforce"
 # Python itself ends with 1 or 2 where it fails.
 ALLOWED, REFUSED = 0, 3
 
-# Together below the two seconds that a migration may have to wait for this.
-JUDGE_SECONDS = 1.6
+# Together below the two seconds that a migration may have to wait for this (see _gatehook for what is around them).
+JUDGE_SECONDS = 1.4
 _LOG_SECONDS = 0.3
 _LINE_LIMIT = 900
 
@@ -49,17 +49,16 @@ def main(mode: str, guest: str) -> int:
     except (HardeningError, OSError) as error:
         refusals, notes = [f"the gate came to no judgement: {error}"], []
     line = message(guest, refusals)
-    for note in notes:
-        _log(host, "LOG_NOTICE", f"{shown(guest)}: {note}")
+    lines = [("LOG_NOTICE", f"{shown(guest)}: {note}") for note in notes]
     if not refusals:
-        _log(host, "LOG_INFO", f"{shown(guest)} may come: this host is as agreed")
-        return ALLOWED
-    if mode != ENFORCE:
-        _log(host, "LOG_WARNING", f"{line} It is let through all the same: the mode is {mode}.")
-        return ALLOWED
-    _log(host, "LOG_ERR", line)
-    sys.stderr.write(line + "\n")
-    return REFUSED
+        lines.append(("LOG_INFO", f"{shown(guest)} may come: this host is as agreed"))
+    elif mode == ENFORCE:
+        sys.stderr.write(line + "\n")
+        lines.append(("LOG_ERR", line))
+    else:
+        lines.append(("LOG_WARNING", f"{line} It is let through all the same: the mode is {mode}."))
+    _log(host, lines)
+    return REFUSED if refusals and mode == ENFORCE else ALLOWED
 
 
 def judge(host: Host, xml: bytes) -> Answer:
@@ -100,13 +99,14 @@ def _stdin() -> bytes:
     return sys.stdin.buffer.read(_incoming.SIZE_LIMIT + 1)
 
 
-def _log(host: Host, priority: str, text: str) -> None:
+def _log(host: Host, lines: t.Sequence[tuple[str, str]]) -> None:
     """To syslog(3), in a child: whoever reads there may hang."""
     import syslog
 
     def call() -> None:
         syslog.openlog(IDENT, syslog.LOG_PID, syslog.LOG_DAEMON)
-        syslog.syslog(getattr(syslog, priority), text)
+        for priority, text in lines:
+            syslog.syslog(getattr(syslog, priority), text)
 
     with contextlib.suppress(HardeningError, OSError):
         host.in_child(call, timeout=_LOG_SECONDS)

@@ -29,7 +29,11 @@ MODULES = (
     *("_tapverdict", "_tcp", "_virconf"),
 )
 
-_MAIN = f"""import sys
+# The signal ends what hangs before main() can bound it.
+_MAIN = f"""import signal
+import sys
+
+signal.setitimer(signal.ITIMER_REAL, 2)
 
 from {_PACKAGE}._gate import main
 

@@ -411,7 +411,8 @@ def _warnings(state: State, wanted: Wanted) -> tuple[str, ...]:
 def _write(host: Host, plan: Plan, one: File, journal: Journal) -> None:
     found = plan.former.get(one.path)
     if found is None or found.link or found.content != one.content:
-        journal.record_file(one.path, one.content)
+        if os.path.dirname(one.path) not in plan.directories:  # whose making the journal has
+            journal.record_file(one.path, one.content)
         host.write(one.path, one.content, mode=one.mode)
     if found is not None and (found.mode, found.uid) != (one.mode, 0):
         journal.record_value(f"mode:{one.path}", [found.uid, found.mode], [0, one.mode])
