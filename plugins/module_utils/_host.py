@@ -15,7 +15,6 @@ import pwd
 import select
 import signal
 import stat
-import subprocess
 import time
 import typing as t
 from dataclasses import dataclass
@@ -237,6 +236,8 @@ class Host:
         :param timeout: seconds, after which its whole session is killed and HostError raised.
         :raises HostError: not installed, or not done in time. A non-zero exit is the caller's to judge.
         """
+        import subprocess  # which costs a hook that runs no command as much as half of this package
+
         command = ["chroot", self.root, *argv] if self.root else list(argv)
         try:
             process = subprocess.Popen(

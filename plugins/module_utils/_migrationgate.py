@@ -85,7 +85,8 @@ class State:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done, in this order. ``moves`` and ``links``: pairs of path and new path, or path and target."""
+    """What is to be done, in this order. ``compilation``: a command that has Python compile new code, so that no guest
+    waits for that; ``moves`` and ``links``: pairs of path and new path, or path and target."""
 
     present: bool
     agreement: Agreement | None
@@ -95,6 +96,7 @@ class Plan:
     directories: tuple[str, ...] = ()
     files: tuple[File, ...] = ()
     former: t.Mapping[str, Found] = field(default_factory=dict)
+    compilation: tuple[str, ...] = ()
     moves: tuple[tuple[str, str], ...] = ()
     links: tuple[tuple[str, str], ...] = ()
     removals: tuple[str, ...] = ()
@@ -181,6 +183,8 @@ def apply(host: Host, plan: Plan, journal: Journal) -> None:
         host.make_directory(path, 0o755)
     for one in plan.files:
         _write(host, plan, one, journal)
+    if plan.compilation:
+        host.run(plan.compilation, timeout=60.0)
     if plan.present:
         _rename(host, plan, journal)
     for path in plan.removals:
@@ -300,6 +304,8 @@ def _present(state: State, wanted: Wanted) -> Plan:
         *_gatehook.files(wanted.mode, state.python, CHAINED if chains else ""),
     ]
     directories = dict.fromkeys(os.path.dirname(path) for path in (*(one.path for one in files), hook))
+    missing = tuple(sorted(_missing(state, directories)))
+    code = [path for path in missing if path.startswith(_gatehook.CODE)]
     kept = {one.path for one in files}
     target = os.path.relpath(_gatehook.FRONT, os.path.dirname(hook))
     linked = state.there.get(hook)
@@ -312,9 +318,10 @@ def _present(state: State, wanted: Wanted) -> Plan:
         mode=wanted.mode,
         hook=hook,
         chained=_others(state, hook, chains),
-        directories=tuple(sorted(_missing(state, directories))),
+        directories=missing,
         files=tuple(one for one in files if not _is_right(state, one)),
         former=state.there,
+        compilation=(state.python, "-I", "-S", "-m", "compileall", "-q", *code) if code else (),
         moves=((HOOK, CHAINED),) if moved else (),
         links=() if linked and linked.link and linked.content.decode() == target else ((hook, target),),
         removals=tuple(gone),
