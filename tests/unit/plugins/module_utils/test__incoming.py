@@ -232,11 +232,11 @@ ENTITIES = "<!DOCTYPE d [<!ENTITY a 'aaaa'>" + "".join(f"<!ENTITY b{i} '&a;&a;'>
     ],
 )
 def test_hostile_input(data: bytes, words: str) -> None:
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(IncomingError) as refused:
         _incoming.parse(data)
     assert words in str(refused.value)
-    assert time.monotonic() - begun < 2
+    assert time.process_time() - begun < 2
 
 
 def test_as_deep_as_libvirt_takes_it() -> None:
