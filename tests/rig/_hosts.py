@@ -40,6 +40,9 @@ from ._host import Host, find_init
 from ._registry import Facts
 from ._vm import VirtualMachine
 
+# In the directory of a scope, beside the hosts' own; no host can be called so.
+_SHARED = ".shared"
+
 # The supervisors that are children of this very process, to be reaped when they end.
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
@@ -59,12 +62,13 @@ def vm(release: str, name: str | None = None, *, words: Sequence[str] = ()) -> I
 
 
 @contextlib.contextmanager
-def host(release: str, name: str | None = None, *, hugepages: int = 0) -> Iterator[Host]:
+def host(release: str, name: str | None = None, *, hugepages: int = 0, shared: bool = False) -> Iterator[Host]:
     """A host for the length of a ``with`` block; it also goes when this process is killed and the rig is used again.
 
     :param hugepages: how many huge pages of the default size to add to the machine's pool.
+    :param shared: it has /srv/shared, one directory that all such hosts of the scope share.
     """
-    started = up(name or f"{release}-{os.getpid()}", release, hugepages=hugepages, keep=False)
+    started = up(name or f"{release}-{os.getpid()}", release, hugepages=hugepages, shared=shared, keep=False)
     try:
         yield started
     finally:
@@ -72,16 +76,26 @@ def host(release: str, name: str | None = None, *, hugepages: int = 0) -> Iterat
 
 
 def up(
-    name: str, release: str, *, vm: bool = False, words: Sequence[str] = (), hugepages: int = 0, keep: bool = True
+    name: str,
+    release: str,
+    *,
+    vm: bool = False,
+    words: Sequence[str] = (),
+    hugepages: int = 0,
+    shared: bool = False,
+    keep: bool = True,
 ) -> Host:
     """Boot a host and wait until sshd and libvirtd answer.
 
     :param vm: it is a virtual machine, with a kernel of its own.
     :param words: what that kernel gets at the end of its command line.
+    :param shared: see ``host``; a virtual machine has no such directory.
     :param keep: the host outlives this process.
     :raises RigError: the name is taken, the image cannot be built, or the host does not answer in time.
     """
     check_name(name)
+    if vm and shared:
+        raise RigError("a virtual machine has no directory that it shares with other hosts: leave one of the two out")
     if vm and hugepages:
         raise RigError(f"{name} has memory of its own: it takes its huge pages from that, not from the machine's pool")
     begun = time.monotonic()
@@ -90,7 +104,7 @@ def up(
     reap()
     mark = uuid.uuid4().hex
     try:
-        facts = _register(mark, name, release, image, disk)
+        facts = _register(mark, name, release, image, disk, shared)
         if disk:
             (pathlib.Path(facts["directory"]) / _vmboot.WORDS).write_text(" ".join(words), encoding="ascii")
         _start(facts)
@@ -165,7 +179,9 @@ def publish() -> pathlib.Path:
     return directory / "inventory.yml"
 
 
-def _register(mark: str, name: str, release: str, image: pathlib.Path, disk: pathlib.Path | None) -> Facts:
+def _register(
+    mark: str, name: str, release: str, image: pathlib.Path, disk: pathlib.Path | None, shared: bool
+) -> Facts:
     """Take the name and an address, before anything is started, so that a killed run leaves a trace to follow."""
     with locked("rig"):
         if name in names():
@@ -180,6 +196,8 @@ def _register(mark: str, name: str, release: str, image: pathlib.Path, disk: pat
         remove_tree(directory)
         for part in ("upper", "work", "root"):
             (directory / part).mkdir(parents=True)
+        if shared:
+            (_registry.scope_dir() / _SHARED).mkdir(exist_ok=True)
         facts = {
             "id": mark,
             "name": name,
@@ -190,6 +208,7 @@ def _register(mark: str, name: str, release: str, image: pathlib.Path, disk: pat
             "slot": slot,
             "address": _net.address(net, slot),
             "directory": os.fspath(directory),
+            "shared": os.fspath(_registry.scope_dir() / _SHARED) if shared else None,
             "boot_id": boot_id(),
             "pid": None,
             "pid_start": None,
@@ -223,6 +242,7 @@ def _start(facts: Facts) -> None:
             "machine_id": uuid.uuid5(uuid.NAMESPACE_DNS, f"{facts['name']}.{facts['scope']}.rig.invalid").hex,
             "hosts": _ssh.hosts_file(_registry.everyone()),
             "public_key": _ssh.public_key(),
+            "shared": facts["shared"],
         }
         os.write(writing, json.dumps(config).encode() + b"\n")
     finally:
