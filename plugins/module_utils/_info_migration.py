@@ -23,9 +23,7 @@ def facts(context: Context) -> dict[str, t.Any]:
     """The section ``migration``; its keys are documented in hypervisor_info."""
     reader = Reader(context.host)
     conf = context.configuration("qemu.conf")
-    first, last = (
-        int(conf.get(f"migration_port_{end}", default)) for end, default in zip(("min", "max"), _PORTS)
-    )
+    first, last = (int(conf.get(f"migration_port_{end}", default)) for end, default in zip(("min", "max"), _PORTS))
     taken = sorted({one.port for one in _tcp.listeners(context.host) if first <= one.port <= last})
     hostname = context.host.text("/proc/sys/kernel/hostname").strip()
     name, addresses = _resolved(context, hostname)

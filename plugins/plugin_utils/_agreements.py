@@ -90,7 +90,9 @@ def agreed(group: str, policies: list[Policy], choice: Mapping[str, t.Any], *, p
             values[key] = list(order[0]) if isinstance(order[0], tuple) else order[0]
         if len(order) > 1:
             told = [{"value": _agreement.shown(value), "hosts": classes[value]} for value in order]
-            departures.append({"key": key, "agreed": _agreement.shown(values[key]) if key in values else None, "values": told})
+            departures.append(
+                {"key": key, "agreed": _agreement.shown(values[key]) if key in values else None, "values": told}
+            )
     strange = sorted(set(choice) - set(_agreement.KEYS))
     errors += [f"{key} is nothing that can be agreed on; that are {', '.join(_agreement.KEYS)}." for key in strange]
     agreement = None

@@ -107,7 +107,13 @@ class Reader:
 
 
 def _span(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min" if seconds < 36000 else f"{seconds / 3600:.0f} h"
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 600
+        else f"{seconds / 60:.0f} min"
+        if seconds < 36000
+        else f"{seconds / 3600:.0f} h"
+    )
 
 
 def members(
@@ -123,7 +129,7 @@ def members(
     for name in sorted(hosts):
         facts = hosts[name]
         try:
-            if not isinstance(facts, Mapping):
+            if not isinstance(facts, dict):
                 raise Unknown(facts if isinstance(facts, str) and facts else "no facts")
             found.append(reader.member(name, plain(about(facts))))
         except Unknown as error:
@@ -157,9 +163,7 @@ def _unknown(fact: Fact | Need, sources: Mapping[str, Unknown], destinations: Ma
         return []
     told = _told(fact, "unknown", reasons=[{"reason": reason, "hosts": names} for reason, names in reasons.items()])
     told["odd"] = sorted({*sources, *destinations})
-    return [
-        Finding(told, unknown_sources=frozenset(sources), unknown_destinations=frozenset(destinations))
-    ]
+    return [Finding(told, unknown_sources=frozenset(sources), unknown_destinations=frozenset(destinations))]
 
 
 def _of_values(fact: Fact, values: dict[str, t.Any], found: list[Member]) -> list[Finding]:
@@ -244,7 +248,9 @@ def _of_needs(need: Need, number: int, found: list[Member]) -> list[Finding]:
         return _unknown(need, without, {})
     silent = {one.name: one.offers[number] for one in found if isinstance(one.offers[number], Unknown)}
     keys = sorted(users, key=lambda key: -len(users[key]))
-    left_out = {name: Unknown(f"more than {MOST_NEEDS} different needs") for key in keys[MOST_NEEDS:] for name in users[key]}
+    left_out = {
+        name: Unknown(f"more than {MOST_NEEDS} different needs") for key in keys[MOST_NEEDS:] for name in users[key]
+    }
     offers: defaultdict[Hashable, list[str]] = defaultdict(list)
     for one in found:
         if one.name not in silent:
@@ -267,7 +273,10 @@ def _of_needs(need: Need, number: int, found: list[Member]) -> list[Finding]:
 
 
 def _failing(
-    need: Need, keys: list[Hashable], users: Mapping[Hashable, dict[str, list[str]]], offers: Mapping[Hashable, list[str]]
+    need: Need,
+    keys: list[Hashable],
+    users: Mapping[Hashable, dict[str, list[str]]],
+    offers: Mapping[Hashable, list[str]],
 ) -> dict[Hashable, dict[str, list[str]]]:
     """Need -> what happens -> the hosts on which it does; a host by itself has nowhere to send a guest to."""
     failing: dict[Hashable, dict[str, list[str]]] = {}

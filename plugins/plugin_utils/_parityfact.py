@@ -68,25 +68,23 @@ def at(facts: Facts, *path: str) -> t.Any:
     """
     found: t.Any = facts
     for key in path:
-        if isinstance(found, Mapping) and set(found) == {"error"}:
-            raise Unknown(f"{path[0]}: {found['error']}")
-        found = found.get(key) if isinstance(found, Mapping) else None
-    if found is None or (isinstance(found, Mapping) and set(found) == {"error"}):
-        raise Unknown(_why(facts, path, found))
+        found = found.get(key) if isinstance(found, dict) else None
+        if found is None or (isinstance(found, dict) and len(found) == 1 and "error" in found):
+            raise Unknown(_why(facts, path, found))
     return found
 
 
 def _why(facts: Facts, path: tuple[str, ...], found: t.Any) -> str:
     """The reason that the section itself gives, where it gives one."""
     section = facts.get(path[0])
-    if isinstance(found, Mapping):
+    if isinstance(found, dict):
         return f"{path[0]}: {found['error']}"
-    if not isinstance(section, Mapping):
+    if not isinstance(section, dict):
         return f"the facts have no {path[0]}"
     if isinstance(section.get("reason"), str) and section["reason"]:
         return f"{'.'.join(path)}: {section['reason']}"
     unread = section.get("unread")
-    entries = [entry for entry in unread if isinstance(entry, Mapping)] if isinstance(unread, list) else []
+    entries = [entry for entry in unread if isinstance(entry, dict)] if isinstance(unread, list) else []
     told = [entry for entry in entries if entry.get("path") == path[-1]] or entries[:1]
     return f"{'.'.join(path)}: {told[0].get('reason')}" if told else f"{'.'.join(path)} is not known"
 
@@ -97,7 +95,7 @@ def optional(facts: Facts, *path: str) -> t.Any:
     :raises Unknown: what holds it could not be collected.
     """
     holder = at(facts, *path[:-1])
-    return holder.get(path[-1]) if isinstance(holder, Mapping) else None
+    return holder.get(path[-1]) if isinstance(holder, dict) else None
 
 
 def entries(facts: Facts, *path: str) -> list[Mapping[str, t.Any]]:
@@ -108,13 +106,13 @@ def entries(facts: Facts, *path: str) -> list[Mapping[str, t.Any]]:
     found = at(facts, *path)
     if not isinstance(found, list):
         raise Unknown(f"{'.'.join(path)} is no list")
-    return [entry for entry in found if isinstance(entry, Mapping)]
+    return [entry for entry in found if isinstance(entry, dict)]
 
 
 def guests(facts: Facts) -> list[str]:
     """The names of the running guests; none where they could not be collected."""
     found = facts.get("guests")
-    return [str(one.get("name")) for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
+    return [str(one.get("name")) for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
 def listed(values: t.Iterable[t.Any]) -> str:

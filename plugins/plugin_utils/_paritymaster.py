@@ -58,7 +58,9 @@ def parity(
         "max_age": max_age,
         "partial": partial,
         "groups": [
-            _group(name, here[name], {host: why for host, why in unknown.items() if groups[host] == name}, partial, choice)
+            _group(
+                name, here[name], {host: why for host, why in unknown.items() if groups[host] == name}, partial, choice
+            )
             for name in names
         ],
     }

@@ -62,7 +62,9 @@ def _cpu_lacks(need: t.Any, offer: t.Any) -> str:
     if kind == "as it is":
         if wanted == model:
             return ""
-        return f"A guest that was given the whole {wanted} meets a {model}: it can crash there, and libvirt does not look."
+        return (
+            f"A guest that was given the whole {wanted} meets a {model}: it can crash there, and libvirt does not look."
+        )
     missing = sorted(wanted - features)
     return f"libvirt refuses a guest with the processor {kind}: {listed(missing)} is missing there." if missing else ""
 
@@ -232,9 +234,9 @@ def about(facts: Facts) -> Mapping[str, t.Any]:
         )
     }  # fmt: skip
     configuration = facts.get("configuration")
-    if isinstance(configuration, Mapping) and "qemu.conf" in configuration:
+    if isinstance(configuration, dict) and "qemu.conf" in configuration:
         configuration = {"qemu.conf": configuration["qemu.conf"]}
     guests = facts.get("guests")
     if isinstance(guests, list):
-        guests = [{key: one.get(key) for key in ("name", "machine")} for one in guests if isinstance(one, Mapping)]
+        guests = [{key: one.get(key) for key in ("name", "machine")} for one in guests if isinstance(one, dict)]
     return {**kept, "configuration": configuration, "guests": guests}

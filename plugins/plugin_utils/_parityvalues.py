@@ -139,7 +139,9 @@ def _core_breaks(source: str, destination: str) -> str:
 
 def _ownership_breaks(source: bool, destination: bool) -> str:
     if source and not destination:
-        return "The destination does not give the disks to its own QEMU: the guest cannot open them unless the user fits."
+        return (
+            "The destination does not give the disks to its own QEMU: the guest cannot open them unless the user fits."
+        )
     if destination and not source:
         return "The destination changes the owner of disks that the source leaves alone."
     return ""
@@ -153,7 +155,7 @@ def _unique(values: dict[str, Hashable]) -> dict[str, Hashable]:
 
 def _version(*paths: Words) -> t.Callable[[Facts, float], Hashable]:
     def read(facts: Facts, _now: float) -> Hashable:
-        words = [optional(facts, *path) for path in paths if isinstance(facts.get(path[0]), Mapping)]
+        words = [optional(facts, *path) for path in paths if isinstance(facts.get(path[0]), dict)]
         found = next((word for word in words if isinstance(word, str) and word), None)
         if found is None:
             raise Unknown(f"{'.'.join(paths[-1])} is not known")
