@@ -139,6 +139,20 @@ def hold(fd: int, seconds: float) -> bool:
             time.sleep(0.02)
 
 
+def refuse_unwritable(directory: str, path: str) -> None:
+    """Raise HostError where nothing can be made in a directory.
+
+    :param path: what is to be made there, for the message.
+    """
+    _refuse_flags(directory, "directory")
+    _refuse_read_only(directory, path)
+
+
+def _refuse_read_only(place: str, path: str) -> None:
+    if os.statvfs(place).f_flag & os.ST_RDONLY:
+        raise HostError(f"{path} cannot be written: its file system is mounted read-only.")
+
+
 def _follow(root: str, path: str) -> str:
     """The file that ``path`` leads to, links taken relative to ``root``; a dangling link is refused."""
     full = root + path

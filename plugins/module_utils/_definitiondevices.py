@@ -300,7 +300,7 @@ def _pci(address: _Element) -> str:
             int(address.get(name, "0"), 16) for name in ("domain", "bus", "slot", "function")
         )
     except ValueError:
-        return text(" ".join(str(value) for value in address.values()))
+        return text(" ".join(str(value) for value in address.attrib.values()))
     return f"{domain:04x}:{bus:02x}:{slot:02x}.{function:x}"
 
 
@@ -374,7 +374,7 @@ def _nic(element: _Element) -> Nic:
 
 
 def _values(element: _Element | None) -> t.Iterator[str]:
-    return iter(()) if element is None else (str(value) for value in element.values())
+    return iter(()) if element is None else (str(value) for value in element.attrib.values())
 
 
 def _port(value: str | None) -> int | None:

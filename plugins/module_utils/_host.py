@@ -15,7 +15,6 @@ import pwd
 import select
 import signal
 import stat
-import subprocess
 import time
 import typing as t
 from dataclasses import dataclass
@@ -241,6 +240,8 @@ class Host:
         :param timeout: seconds, after which its whole session is killed and HostError raised.
         :raises HostError: not installed, or not done in time. A non-zero exit is the caller's to judge.
         """
+        import subprocess  # which costs a hook that runs no command as much as half of this package
+
         command = ["chroot", self.root, *argv] if self.root else list(argv)
         try:
             process = subprocess.Popen(
@@ -336,6 +337,31 @@ class Host:
             return
         self.changed = True
         sync_directory(os.path.dirname(self.path(path)))
+
+    def check_makeable(self, path: str) -> None:
+        """Raise HostError where a file or directory of this path could not be made. Changes nothing."""
+        from ._atomic import refuse_unwritable
+
+        directory = os.path.dirname(path)
+        while not os.path.isdir(self.path(directory)) and directory != "/":
+            directory = os.path.dirname(directory)
+        refuse_unwritable(self.path(directory), path)
+
+    def symlink(self, target: str, path: str) -> None:
+        """Make a symbolic link, and make that durable."""
+        from ._atomic import sync_directory
+
+        os.symlink(target, self.path(path))
+        self.changed = True
+        sync_directory(os.path.dirname(self.path(path)))
+
+    def rename(self, source: str, target: str) -> None:
+        """Give a file, or a symbolic link itself, another name in its directory, which replaces what has it."""
+        from ._atomic import sync_directory
+
+        os.rename(self.path(source), self.path(target))
+        self.changed = True
+        sync_directory(os.path.dirname(self.path(target)))
 
     def make_directory(self, path: str, mode: int) -> None:
         """Make a directory, and its missing parents (0755), exactly with ``mode``; an existing one is left alone."""

@@ -1,24 +1,15 @@
 # Copyright: hypervisor.hardening contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Facts on memfd_create(2): whether QEMU's user may call it, and where QEMU puts shared memory if not.
-
-QEMU asks for MFD_CLOEXEC and seals, and falls back to a file in its directory for temporary files, which AppArmor's
-profiles do not let it write (qemu's util/memfd.c, qemu_memfd_alloc). Neither the kernel's version nor vm.memfd_noexec
-tells whether the call works; only the call does.
-"""
+"""Facts on memfd_create(2): whether QEMU's user may call it, and where QEMU puts shared memory if not."""
 
 from __future__ import annotations
 
-import os
 import stat
 import typing as t
 
-from ._host import HardeningError, Host
 from ._infocontext import Context
-
-_STATE = "/var/lib/libvirt/qemu"
-_SECONDS = 5.0
+from ._memfd import STATE, probe
 
 
 def facts(context: Context) -> dict[str, t.Any]:
@@ -39,33 +30,6 @@ def facts(context: Context) -> dict[str, t.Any]:
     }
 
 
-def probe(host: Host, uid: int | None, gid: int | None) -> tuple[bool | None, str]:
-    """Whether memfd_create(2) works for a user as QEMU calls it, None if that could not be tried, and why.
-
-    The call is made in a child process, which has the user's ids and no capabilities, as QEMU has.
-    """
-    if uid is None or gid is None:
-        return None, "nobody knows as which user QEMU runs: neither qemu.conf nor " + _STATE + " tells"
-
-    def call() -> list[t.Any]:
-        if (os.geteuid(), os.getegid()) != (uid, gid):
-            os.setgroups([])
-            os.setresgid(gid, gid, gid)
-            os.setresuid(uid, uid, uid)
-        try:
-            fd = os.memfd_create("hypervisor-hardening", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-            os.ftruncate(fd, 4096)
-        except OSError as error:
-            return [False, f"memfd_create: {error.strerror}"]
-        return [True, ""]
-
-    try:
-        works, reason = host.in_child(call, timeout=_SECONDS)
-    except (OSError, HardeningError) as error:
-        return None, f"it could not be tried as uid {uid}: {getattr(error, 'strerror', None) or error}"
-    return works, reason
-
-
 def user(context: Context) -> tuple[int | None, int | None, str]:
     """As whom libvirt runs QEMU: what qemu.conf says, else whom libvirt has given its state directory to.
 
@@ -73,12 +37,12 @@ def user(context: Context) -> tuple[int | None, int | None, str]:
     name.
     """
     settings = context.configuration("qemu.conf").settings
-    status = context.host.stat_optional(_STATE)
+    status = context.host.stat_optional(STATE)
     user, group = settings.get("user"), settings.get("group")
     uid = _number(user, context.host.uid) if isinstance(user, str) else None
     gid = _number(group, context.host.gid) if isinstance(group, str) else None
     if status is not None:
-        uid, source = (status.st_uid, _STATE) if uid is None else (uid, "/etc/libvirt/qemu.conf")
+        uid, source = (status.st_uid, STATE) if uid is None else (uid, "/etc/libvirt/qemu.conf")
         return uid, status.st_gid if gid is None else gid, source
     return uid, gid, "" if uid is None else "/etc/libvirt/qemu.conf"
 

@@ -17,6 +17,8 @@ from typing import Any
 from . import _cgroups
 from ._base import run, spawn
 
+# Where hosts have the directory that they share.
+SHARED = "/srv/shared"
 # Beside the host's root file system: its device, MAJOR:MINOR.
 ROOT_DEVICE = "root-device"
 # What systemd-nspawn --keep-unit exits with when the host wants to be booted again.
@@ -61,6 +63,7 @@ def boot(directory: pathlib.Path) -> int:
         "--capability=all",
         "--network-namespace-path=/proc/self/ns/net",
         "--console=read-only",
+        *([f"--bind={config['shared']}:{SHARED}"] if config["shared"] else []),
     ]
     home = _cgroups.own()
     keeper = home / "keeper"

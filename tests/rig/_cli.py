@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--release", default="trixie", choices=_recipe.RELEASES)
     pages = "add N huge pages of the default size to the machine's pool"
     up.add_argument("--hugepages", type=int, default=0, metavar="N", help=pages)
+    up.add_argument("--shared", action="store_true", help="with /srv/shared, which all such hosts share")
     ssh = command("ssh", _ssh, "run a command on a host, or open a session")
     ssh.add_argument("name")
     ssh.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- CMD ...")
@@ -120,7 +121,7 @@ def _boot_here(options: argparse.Namespace) -> int:
 
 def _up(options: argparse.Namespace) -> int:
     _need_all()
-    host = _hosts.up(options.name, options.release, hugepages=options.hugepages)
+    host = _hosts.up(options.name, options.release, hugepages=options.hugepages, shared=options.shared)
     print(host.inventory)
     return 0
 

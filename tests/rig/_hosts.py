@@ -39,26 +39,31 @@ from ._boot import ROOT_DEVICE
 from ._host import Host, find_init
 from ._registry import Facts
 
+# In the directory of a scope, beside the hosts' own; no host can be called so.
+_SHARED = ".shared"
+
 # The nspawn processes that are children of this very process, to be reaped when they end.
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
 @contextlib.contextmanager
-def host(release: str, name: str | None = None, *, hugepages: int = 0) -> Iterator[Host]:
+def host(release: str, name: str | None = None, *, hugepages: int = 0, shared: bool = False) -> Iterator[Host]:
     """A host for the length of a ``with`` block; it also goes when this process is killed and the rig is used again.
 
     :param hugepages: how many huge pages of the default size to add to the machine's pool.
+    :param shared: it has /srv/shared, one directory that all such hosts of the scope share.
     """
-    started = up(name or f"{release}-{os.getpid()}", release, hugepages=hugepages, keep=False)
+    started = up(name or f"{release}-{os.getpid()}", release, hugepages=hugepages, shared=shared, keep=False)
     try:
         yield started
     finally:
         down(started.name, missing_ok=True)
 
 
-def up(name: str, release: str, *, hugepages: int = 0, keep: bool = True) -> Host:
+def up(name: str, release: str, *, hugepages: int = 0, shared: bool = False, keep: bool = True) -> Host:
     """Boot a host and wait until sshd and libvirtd answer.
 
+    :param shared: see ``host``.
     :param keep: the host outlives this process.
     :raises RigError: the name is taken, the image cannot be built, or the host does not answer in time.
     """
@@ -68,7 +73,7 @@ def up(name: str, release: str, *, hugepages: int = 0, keep: bool = True) -> Hos
     reap()
     mark = uuid.uuid4().hex
     try:
-        facts = _register(mark, name, release, image)
+        facts = _register(mark, name, release, image, shared)
         _start(facts)
         started = Host(facts)
         started.wait_for_boot()
@@ -137,7 +142,7 @@ def publish() -> pathlib.Path:
     return directory / "inventory.yml"
 
 
-def _register(mark: str, name: str, release: str, image: pathlib.Path) -> Facts:
+def _register(mark: str, name: str, release: str, image: pathlib.Path, shared: bool) -> Facts:
     """Take the name and an address, before anything is started, so that a killed run leaves a trace to follow."""
     with locked("rig"):
         if name in names():
@@ -152,6 +157,8 @@ def _register(mark: str, name: str, release: str, image: pathlib.Path) -> Facts:
         remove_tree(directory)
         for part in ("upper", "work", "root"):
             (directory / part).mkdir(parents=True)
+        if shared:
+            (_registry.scope_dir() / _SHARED).mkdir(exist_ok=True)
         facts = {
             "id": mark,
             "name": name,
@@ -161,6 +168,7 @@ def _register(mark: str, name: str, release: str, image: pathlib.Path) -> Facts:
             "slot": slot,
             "address": _net.address(net, slot),
             "directory": os.fspath(directory),
+            "shared": os.fspath(_registry.scope_dir() / _SHARED) if shared else None,
             "boot_id": boot_id(),
             "pid": None,
             "pid_start": None,
@@ -192,6 +200,7 @@ def _start(facts: Facts) -> None:
             "machine_id": uuid.uuid5(uuid.NAMESPACE_DNS, f"{facts['name']}.{facts['scope']}.rig.invalid").hex,
             "hosts": _ssh.hosts_file(_registry.everyone()),
             "public_key": _ssh.public_key(),
+            "shared": facts["shared"],
         }
         os.write(writing, json.dumps(config).encode() + b"\n")
     finally:
