@@ -24,6 +24,7 @@ from ansible_collections.hypervisor.hardening.plugins.plugin_utils._parityvalues
 ABSENT = "no certificates"
 _SOURCE = ("ca-cert.pem", "client-cert.pem", "client-key.pem")
 _DESTINATION = ("ca-cert.pem", "server-cert.pem", "server-key.pem")
+_BOTH = dict.fromkeys((*_SOURCE, *_DESTINATION))
 Problems = tuple[tuple[str, ...], tuple[str, ...]]
 
 
@@ -96,11 +97,13 @@ def _problems(
             yield f"{name} cannot be read"
         elif isinstance(expires, (int, float)) and expires <= now:
             yield f"{name} has expired"
-        if certificate.get("verified") is False:
-            yield f"{name} is not signed by ca-cert.pem"
         names = certificate.get("names")
         if name == "server-cert.pem" and isinstance(names, list) and not _covers(names, _named(facts)):
             yield f"{name} is for {listed(names)}, not for {_named(facts)}"
+    for problem in use.get("problems") or ():
+        other = [name for name in _BOTH if name in problem and name not in files]
+        if not other or any(name in problem for name in files):
+            yield str(problem).rstrip(".")
 
 
 def _covers(names: list[t.Any], wanted: str) -> bool:

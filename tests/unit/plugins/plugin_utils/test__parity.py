@@ -166,7 +166,6 @@ def test_a_name_without_an_address() -> None:
     ("change", "moves_broken", "told"),
     [
         ({"expires": NOW.timestamp() - 1}, {("a", "odd")}, "server-cert.pem has expired"),
-        ({"verified": False}, {("a", "odd")}, "server-cert.pem is not signed by ca-cert.pem"),
         ({"names": ["other.example.org"]}, {("a", "odd")}, "is for other.example.org, not for odd"),
         ({"reason": "broken"}, {("a", "odd")}, "server-cert.pem cannot be read"),
         ({"names": ["odd"]}, set(), ""),
@@ -178,6 +177,22 @@ def test_certificates(change: dict[str, t.Any], moves_broken: set[tuple[str, str
     group = judged({**hosts, "odd": with_tls(host("odd"), **change)})
     assert broken(group, "tls-material") == moves_broken
     assert not told or told in found(group)["tls-material"]["directions"][0]["happens"]
+
+
+@pytest.mark.parametrize(
+    ("problem", "moves_broken"),
+    [
+        ("server-key.pem is not the key of server-cert.pem.", {("a", "odd")}),
+        ("client-key.pem cannot be read by QEMU.", {("odd", "a")}),
+        ("ca-cert.pem does not vouch for server-cert.pem and client-cert.pem.", {("a", "odd"), ("odd", "a")}),
+    ],
+)
+def test_what_the_host_itself_finds_wrong_with_its_certificates(
+    problem: str, moves_broken: set[tuple[str, str]]
+) -> None:
+    hosts = {name: with_tls(host(name)) for name in ("a", "b", "odd")}
+    hosts["odd"]["tls"]["uses"][0]["problems"] = [problem]
+    assert broken(judged(hosts), "tls-material") == moves_broken
 
 
 def test_a_host_without_a_client_certificate_cannot_send() -> None:
