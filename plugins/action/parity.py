@@ -1,7 +1,7 @@
 # Copyright: hypervisor.hardening contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The comparison of many hosts in one step: what is between the facts and the report never passes through a template."""
+"""The comparison of many hosts in one step: what is between facts and report never passes through a template."""
 
 from __future__ import annotations
 

@@ -43,8 +43,8 @@ def facts(context: Context) -> dict[str, t.Any]:
 
 
 def _values(context: Context, reader: Reader) -> dict[str, t.Any] | None:
-    """What qemu.conf decides and libvirt does not compare, if the daemon goes by the present file; None, with a note, if
-    not. A single value that is not known is None."""
+    """What qemu.conf decides and libvirt does not compare, if the daemon goes by the present file; None, with a note,
+    if not. A single value that is not known is None."""
     conf, layout = context.configuration("qemu.conf"), context.layout
     if layout.kind == "none":
         reason = "libvirt is not installed."

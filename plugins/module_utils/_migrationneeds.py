@@ -26,10 +26,8 @@ _CPUS = 8
 _MOST = 64
 _SECONDS = 5.0
 
-Json = t.Dict[str, t.Any]
 
-
-def needs(context: Context, reader: Reader) -> Json:
+def needs(context: Context, reader: Reader) -> dict[str, t.Any]:
     """``cpus``, ``displays``, ``hugepages`` and ``filesystems`` of the section ``migration`` in hypervisor_info.
 
     What cannot be read is None, with a note.
@@ -55,11 +53,11 @@ def needs(context: Context, reader: Reader) -> Json:
     }
 
 
-def _cpus(context: Context, reader: Reader, guests: t.Iterable[_domainxml.Guest]) -> list[Json] | None:
+def _cpus(context: Context, reader: Reader, guests: t.Iterable[_domainxml.Guest]) -> list[dict[str, t.Any]] | None:
     """The processors of guests that are not emulated, each with its guests: as what sets them apart from the most that
     the host can give, which is short."""
     host, most = context.host, set(cpu_features(context) or ())
-    entries: dict[tuple[str, ...], Json] = {}
+    entries: dict[tuple[str, ...], dict[str, t.Any]] = {}
     for guest in guests:
         element = guest.domain.find("cpu")
         if guest.domain.get("type") == "qemu" or element is None:
@@ -79,7 +77,7 @@ def _cpus(context: Context, reader: Reader, guests: t.Iterable[_domainxml.Guest]
     return list(entries.values())
 
 
-def _displays(guest: _domainxml.Guest) -> t.Iterator[Json]:
+def _displays(guest: _domainxml.Guest) -> t.Iterator[dict[str, t.Any]]:
     """The ports that a guest's definition fixes; what libvirt chose itself (autoport) it chooses anew elsewhere."""
     for element in guest.domain.findall("devices/graphics"):
         for name in _PORTS if element.get("autoport") != "yes" else ():
@@ -88,7 +86,7 @@ def _displays(guest: _domainxml.Guest) -> t.Iterator[Json]:
                 yield {"guest": guest.name, "port": int(port)}
 
 
-def _huge(host: Host, alive: t.Mapping[str, int], mounts: t.Mapping[str, _mountinfo.Mount]) -> list[Json]:
+def _huge(host: Host, alive: t.Mapping[str, int], mounts: t.Mapping[str, _mountinfo.Mount]) -> list[dict[str, t.Any]]:
     """How many pages of which size a guest's memory takes, by the objects on QEMU's command line (qemu(1))."""
     sizes = {}
     for target, mount in mounts.items():
@@ -110,7 +108,7 @@ def _huge(host: Host, alive: t.Mapping[str, int], mounts: t.Mapping[str, _mounti
     return [{"guest": name, "kib": kib, "pages": pages} for (name, kib), pages in sorted(found.items())]
 
 
-def _memory(value: str) -> Json:
+def _memory(value: str) -> dict[str, t.Any]:
     """An object's properties, as JSON or as words between commas."""
     if value.startswith("{"):
         try:
@@ -123,7 +121,7 @@ def _memory(value: str) -> Json:
 
 def _filesystems(
     context: Context, reader: Reader, guests: t.Iterable[_domainxml.Guest], mounts: t.Mapping[str, _mountinfo.Mount]
-) -> list[Json]:
+) -> list[dict[str, t.Any]]:
     """The file systems that can be shared between hosts, and those that hold disks of running guests."""
     listed = context.configuration("qemu.conf").get("shared_filesystems") or ()
     users: dict[str, dict[str, bool]] = {}

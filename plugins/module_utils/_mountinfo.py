@@ -20,8 +20,8 @@ class Mount:
     """One line of mountinfo.
 
     ``device`` is MAJOR:MINOR, ``root`` the directory of the file system that is mounted, ``options`` are the file
-    system's, ``flags`` those of this mount alone (rw, nosuid, nodev...), ``source`` what the file system says that it is
-    made of (a device, SERVER:/EXPORT).
+    system's, ``flags`` those of this mount alone (rw, nosuid, nodev...), ``source`` what the file system says that it
+    is made of (a device, SERVER:/EXPORT).
     """
 
     id: int

@@ -3478,8 +3478,8 @@ hypervisor:
       contains:
         values:
           description:
-            - What C(qemu.conf) decides and libvirt does not compare, with libvirt's defaults where it is silent. Null while
-              the daemon goes by an older file, or where libvirt cannot read it.
+            - What C(qemu.conf) decides and libvirt does not compare, with libvirt's defaults where it is silent. Null
+              while the daemon goes by an older file, or where libvirt cannot read it.
           returned: success
           type: dict
           contains:
@@ -3542,7 +3542,8 @@ hypervisor:
           returned: success
           type: str
         addresses:
-          description: The addresses that the host's name has on the host itself, at most 8, null if nobody can be asked.
+          description: The addresses that the host's name has on the host itself, at most 8, null if nobody can be
+            asked.
           returned: success
           type: list
           elements: str

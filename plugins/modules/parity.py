@@ -10,11 +10,12 @@ module: parity
 short_description: Say which hypervisors can take each other's guests
 version_added: 0.1.0
 description:
-  - Compares what M(hypervisor.hardening.hypervisor_info) has read of the hosts of a migration group, which each host keeps in the
-    fact C(hypervisor_hardening_facts), and says what differs, in which direction a migration breaks, and what happens then.
+  - Compares what M(hypervisor.hardening.hypervisor_info) has read of the hosts of a migration group, and what each host
+    keeps in the fact C(hypervisor_hardening_facts), and says what differs, in which direction a migration breaks, and
+    what happens then.
   - It runs on the controller, once for all hosts, and asks none of them anything. Nothing passes through a template.
-  - Hosts are put together by their values, so that one odd host among many is one finding. What is not known of a host, or is
-    older than O(max_age), is unknown and never equal.
+  - Hosts are put together by their values, so that one odd host among many is one finding. What is not known of a host,
+    or is older than O(max_age), is unknown and never equal.
 options:
   hosts:
     description: The hosts. Facts are taken from this run, or from the fact cache.
@@ -27,8 +28,8 @@ options:
     required: true
   partial:
     description:
-      - Whether these are not all hosts of their groups, as in a job slice of AWX. Then whatever looks equal is unknown, and there
-        is no agreement.
+      - Whether these are not all hosts of their groups, as in a job slice of AWX. Then whatever looks equal is unknown,
+        and there is no agreement.
     type: bool
     default: false
   max_age:
@@ -37,8 +38,8 @@ options:
     default: 3600
   fail_on:
     description:
-      - What makes a host fall short, severities (V(critical), V(high), V(medium), V(low), V(info)), each for itself, of findings
-        that name it, or V(unknown).
+      - What makes a host fall short, severities (V(critical), V(high), V(medium), V(low), V(info)), each for itself, of
+        findings that name it, or V(unknown).
     type: list
     elements: str
     default: []
@@ -48,7 +49,8 @@ options:
     default: {}
   report_dir:
     description:
-      - The directory on the controller for the reports C(parity.json) and C(parity.html). It is made where it is missing.
+      - The directory on the controller for the reports C(parity.json) and C(parity.html). It is made where it is
+        missing.
       - They are written in check mode too, for nothing of a host is in them that was not read.
     type: path
   formats:
@@ -102,7 +104,7 @@ lines:
   type: list
   elements: str
 summary:
-  description: Of each group the number of hosts, of those that are not known, and of findings by severity, with their ids.
+  description: Of each group the number of hosts, of those not known, and of findings by severity, with their ids.
   returned: success
   type: dict
 failures:

@@ -63,8 +63,8 @@ _KEYS = {
 def agreed(group: str, policies: list[Policy], choice: Mapping[str, t.Any], *, partial: bool = False) -> Json:
     """The agreement, or the errors for which there is none, and who departs from it.
 
-    A key on which the group does not agree has the operator's value, else that of more hosts than any other. A tie is an
-    error. A key that no host knows is not agreed on.
+    A key on which the group does not agree has the operator's value, else that of more hosts than any other. A tie is
+    an error. A key that no host knows is not agreed on.
 
     :return: ``agreement`` (None with errors), ``errors``, ``departures`` (key, agreed and values with their hosts).
     """
@@ -84,7 +84,8 @@ def agreed(group: str, policies: list[Policy], choice: Mapping[str, t.Any], *, p
         elif len(order) > 1 and len(classes[order[0]]) == len(classes[order[1]]):
             sides = [f"{_agreement.shown(value)} ({_some(classes[value])})" for value in order[:2]]
             errors.append(
-                f"{key}: as many hosts have {sides[0]} as have {sides[1]}. Choose one in hypervisor_migration_agreement."
+                f"{key}: as many hosts have {sides[0]} as have {sides[1]}. "
+                "Choose one in hypervisor_migration_agreement."
             )
         elif order:
             values[key] = list(order[0]) if isinstance(order[0], tuple) else order[0]

@@ -79,14 +79,14 @@ class Reader:
         if at(facts, "libvirt", "installed") is not True:
             raise Unknown("libvirt is not installed")
         found = Member(name, guests(facts))
-        found.values = [self._kept(lambda fact=fact: fact.read(facts, self.now)) for fact in FACTS]
-        found.needs = [self._kept(lambda need=need: need.needs(facts)) for need in NEEDS]
-        found.offers = [self._kept(lambda need=need: need.offers(facts)) for need in NEEDS]
+        found.values = [self._kept(fact.read, facts, self.now) for fact in FACTS]
+        found.needs = [self._kept(need.needs, facts) for need in NEEDS]
+        found.offers = [self._kept(need.offers, facts) for need in NEEDS]
         return found
 
-    def _kept(self, read: Callable[[], t.Any]) -> t.Any:
+    def _kept(self, read: Callable[..., t.Any], *given: t.Any) -> t.Any:
         try:
-            found = read()
+            found = read(*given)
             if isinstance(found, dict):
                 return {self.same.setdefault(key, key): names for key, names in found.items()}
             return self.same.setdefault(found, found)
@@ -230,7 +230,8 @@ def _direction(text: str, pairs: list[tuple[int, int]]) -> Json:
 
 def _named(hosts: Iterable[tuple[str, list[str]]]) -> Json:
     """Guests with their hosts: how many, and the first of them."""
-    total, first = 0, []
+    total = 0
+    first: list[dict[str, str]] = []
     for host, names in hosts:
         total += len(names)
         first += [{"host": host, "guest": name} for name in names[: MOST_GUESTS - len(first)]]

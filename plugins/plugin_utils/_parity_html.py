@@ -32,8 +32,8 @@ LIMIT = 30
 
 
 def render(master: Json) -> str:
-    """The page. Its style is fixed by a hash in its content security policy, which refuses all else; what the master says is
-    text there, whatever it holds."""
+    """The page. Its style is fixed by a hash in its content security policy, which refuses all else; what the master
+    says is text there, whatever it holds."""
     style = _part("page.css")
     environment = Environment(
         loader=FileSystemLoader(PARTS, encoding="utf-8"),

@@ -92,7 +92,7 @@ def _matrix(group: Json) -> list[str]:
         return []
     names = [name for name, _class in classes_named(matrix)]
     numbers = {one["id"]: number for number, one in reversed(list(enumerate(group["findings"], 1)))}
-    lines = ["Who can send guests to whom (rows send, columns take; a number is the finding that stands against it)"]
+    lines = ["Who can send guests to whom (rows send, columns take; a number is the finding against it)"]
     lines += [
         f"  {name:<3} {counted(len(one['hosts']), 'host')}: {hosts(one['hosts'])}"
         for name, one in classes_named(matrix)
@@ -122,4 +122,5 @@ def _agreement(group: Json) -> t.Iterator[str]:
     for error in agreement["errors"]:
         yield f"No agreement: {words(error)}"
     if agreement["agreement"]:
-        yield f"Agreement: {len(agreement['agreement']['values'])} values, digest {agreement['agreement']['digest'][:12]}."
+        whole = agreement["agreement"]
+        yield f"Agreement: {len(whole['values'])} values, digest {whole['digest'][:12]}."

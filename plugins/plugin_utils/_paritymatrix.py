@@ -17,8 +17,8 @@ Json = dict[str, t.Any]
 
 
 def matrix(found: list[Member], results: list[Finding], unknown: t.Collection[str], partial: bool) -> Json:
-    """Classes and cells. A cell is ``fits``, ``breaks`` with the ids of the findings, the gravest first, ``unknown``, or
-    empty where a host would have to send a guest to itself.
+    """Classes and cells. A cell is ``fits``, ``breaks`` with the ids of the findings, the gravest first, ``unknown``,
+    or empty where a host would have to send a guest to itself.
 
     :param unknown: hosts of which there are no facts.
     :param partial: not all hosts are here, so that nothing is known to fit.

@@ -135,7 +135,8 @@ def _pages_lack(need: tuple[int, int], offer: tuple[tuple[int, int], ...]) -> st
     free = dict(offer).get(need[0], 0)
     if free >= need[1]:
         return ""
-    return f"QEMU cannot allocate {need[1]} pages of {_size(need[0])}, of which {free} are free there: the guest is refused."
+    size = _size(need[0])
+    return f"QEMU cannot allocate {need[1]} pages of {size}, of which {free} are free there: the guest is refused."
 
 
 def _storage(facts: Facts) -> Needs:
@@ -165,8 +166,8 @@ def _storage_lacks(need: tuple[str, str, str], offer: frozenset[tuple[str, str, 
     place, kind, identity = need
     if not identity:
         return (
-            f"libvirt does not take {place} ({kind}) for shared: it refuses unless told to copy the disks, and when it is "
-            "overridden and fails, the source loses its access."
+            f"libvirt does not take {place} ({kind}) for shared: it refuses unless told to copy the disks, and when it "
+            "is overridden and fails, the source loses its access."
         )
     if need in offer:
         return ""
@@ -200,13 +201,14 @@ NEEDS: tuple[Need, ...] = (
     ),
     Need(
         "storage", "storage of guests", "high", "P", _storage, _shared, _storage_lacks,
-        "Mount the same storage at the same path everywhere, on a file system that libvirt takes for shared, or name it in "
-        "shared_filesystems on the hosts that export it.",
+        "Mount the same storage at the same path everywhere, on a file system that libvirt takes for shared, or name "
+        "it in shared_filesystems on the hosts that export it.",
         lambda need: need[0],
     ),
     Need(
         "display-port", "fixed display ports", "medium", "P", _displays, _listening,
-        lambda need, offer: f"Port {need} is taken there: the guest fails to start, and stays." if need in offer else "",
+        lambda need, offer: f"Port {need} is taken there: the guest fails to start, and stays."
+        if need in offer else "",
         "Let libvirt choose the port (autoport='yes'), or give each guest a port of its own in the group.",
     ),
     Need(
@@ -230,7 +232,8 @@ def about(facts: Facts) -> Mapping[str, t.Any]:
     kept = {
         section: facts.get(section)
         for section in (
-            "host", "libvirt", "capabilities", "tls", "mac", "hugepages", "taps", "memfd", "cpu", "listeners", "migration"
+            "host", "libvirt", "capabilities", "tls", "mac", "hugepages", "taps", "memfd", "cpu", "listeners",
+            "migration",
         )
     }  # fmt: skip
     configuration = facts.get("configuration")

@@ -69,7 +69,7 @@ def _use(facts: Facts) -> t.Mapping[str, t.Any]:
 
 
 def _material(facts: Facts, now: float) -> Hashable:
-    """The problems of a host as a source and as a destination, or ABSENT where nothing is set up and nothing has to be."""
+    """The problems of a host as a source and as a destination, or ABSENT where nothing is set up nor has to be."""
     use = _use(facts)
     if not use.get("present") and not at(facts, "migration", "values", "migrate_tls_force"):
         return ABSENT
@@ -174,7 +174,8 @@ NETWORK: tuple[Fact, ...] = (
     ),
     Fact(
         "tls-material", "certificates for migration", "high", "P", _material, _material_breaks,
-        "Give each host its CA, server and client certificates and keys (role hypervisor_migration, TLS).", _material_shown,
+        "Give each host its CA, server and client certificates and keys (role hypervisor_migration, TLS).",
+        _material_shown,
     ),
     Fact(
         "tls-authority", "CA for migration", "high", "P", _authority,
@@ -183,7 +184,8 @@ NETWORK: tuple[Fact, ...] = (
     ),
     Fact(
         "tls-verify", "proof of the client (migrate_tls_x509_verify)", "medium", "N", _verify,
-        lambda a, b: "The destination takes guests from whoever connects, without a certificate." if a and not b else "",
+        lambda a, b: "The destination takes guests from whoever connects, without a certificate."
+        if a and not b else "",
         "Set migrate_tls_x509_verify to the same everywhere.", _truth,
     ),
 )  # fmt: skip

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typing as t
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._parityfact import (
     Fact,
@@ -68,8 +68,9 @@ def _user_breaks(source: tuple[int, int], destination: tuple[int, int]) -> str:
         return ""
     root = " The guest then runs as root." if destination[0] == 0 else ""
     return (
-        f"The destination gives the guest's disks to {destination[0]}:{destination[1]} before the migration is done, and "
-        f"the source, which runs as {source[0]}:{source[1]}, can lose access to them: the guest sees I/O errors.{root}"
+        f"The destination gives the guest's disks to {destination[0]}:{destination[1]} before the migration is done, "
+        f"and the source, which runs as {source[0]}:{source[1]}, can lose access to them: the guest sees I/O "
+        f"errors.{root}"
     )
 
 
@@ -200,8 +201,8 @@ def _policy(facts: Facts, _now: float) -> Hashable:
 VALUES: tuple[Fact, ...] = (
     Fact(
         "qemu-user", "user and group of QEMU, by number", "critical", "N", user, _user_breaks,
-        "Give QEMU the same numbers everywhere: user and group in qemu.conf as +UID and +GID, or the same numbers for the "
-        "names; then restart the daemon.",
+        "Give QEMU the same numbers everywhere: user and group in qemu.conf as +UID and +GID, or the same numbers for "
+        "the names; then restart the daemon.",
         lambda one: f"{one[0]}:{one[1]}",
     ),
     Fact(
@@ -292,8 +293,8 @@ VALUES: tuple[Fact, ...] = (
     ),
     Fact(
         "memfd-create", "memfd_create(2) as QEMU's user", "high", "N", _working,
-        lambda _a, b: "" if b else "QEMU falls back to a file that confinement denies: the guest cannot be migrated on, "
-        "or does not start.",
+        lambda _a, b: "" if b else "QEMU falls back to a file that confinement denies: the guest cannot be migrated "
+        "on, or does not start.",
         "Use a kernel that has memfd_create, and let nothing deny it.", lambda one: "works" if one else "does not work",
     ),
 )  # fmt: skip

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The comparison of a fleet from stored facts: ten thousand hosts against a thousand, and against reading the facts.
 
-The facts are made of the documentation of ``hypervisor_info``, with twenty guests a host. A host of each hundred departs
-from the others in one of twenty ways.
+The facts are made of the documentation of ``hypervisor_info``, with twenty guests a host. A host of each hundred runs
+QEMU as another user, one of twenty.
 """
 
 from __future__ import annotations
@@ -46,7 +46,13 @@ def made(number: int) -> dict[str, t.Any]:
     migration = found["migration"]
     migration |= {"first_port": 49152, "last_port": 49215, "taken_ports_total": 0, "address": None, "host": None}
     migration["cpus"] = [
-        {"mode": "custom", "model": "EPYC", "lacks": [f"feature{one}" for one in range(50)], "beyond": [], "guests": ["guest0"]}
+        {
+            "mode": "custom",
+            "model": "EPYC",
+            "lacks": [f"feature{one}" for one in range(50)],
+            "beyond": [],
+            "guests": ["guest0"],
+        }
     ]
     migration["filesystems"], migration["displays"], found["taps"]["wanted"] = [], [], []
     migration["hugepages"] = [{"guest": "guest0", "kib": 2048, "pages": 512}]
@@ -134,7 +140,8 @@ def main() -> None:
         for hosts in HOSTS:
             taken[hosts], reading, odd, memory = measured(directory, hosts)
             print(
-                f"{hosts:7} {odd:9} {taken[hosts]:7.2f} s {taken[hosts] / hosts * 1000:6.2f} ms {reading:7.2f} s {memory:5.0f} MiB"
+                f"{hosts:7} {odd:9} {taken[hosts]:7.2f} s {taken[hosts] / hosts * 1000:6.2f} ms"
+                f" {reading:7.2f} s {memory:5.0f} MiB"
             )
             assert taken[hosts] < LIMIT_S[hosts], f"the limit is {LIMIT_S[hosts]:.0f} s"
             assert memory < LIMIT_MIB, f"the limit is {LIMIT_MIB:.0f} MiB"

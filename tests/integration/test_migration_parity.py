@@ -60,7 +60,9 @@ def configured(host: rig.Host, text: str) -> bytes:
 def test_equal_hosts_fit_and_nothing_is_changed(pair: tuple[rig.Host, rig.Host], tmp_path: pathlib.Path) -> None:
     def everything() -> str:
         return "".join(
-            host.run(["sh", "-c", "find /etc /var/lib/libvirt /run/libvirt/qemu -xdev -printf '%p %m %U %G %C@\\n' | sort"]).stdout
+            host.run(
+                ["sh", "-c", "find /etc /var/lib/libvirt /run/libvirt/qemu -xdev -printf '%p %m %U %G %C@\\n' | sort"]
+            ).stdout
             for host in pair
         )
 
@@ -118,7 +120,7 @@ def test_a_destination_that_runs_qemu_as_root_is_named(pair: tuple[rig.Host, rig
         ("dynamic_ownership = 0", "dynamic-ownership"),
         ("seccomp_sandbox = 0", "seccomp"),
         ("namespaces = []", "namespaces"),
-        ("migration_address = \"127.0.0.1\"", "migration-address"),
+        ('migration_address = "127.0.0.1"', "migration-address"),
         ('lock_manager = "lockd"', "lock-manager"),
     ],
 )
@@ -178,7 +180,15 @@ def test_a_fixed_port_that_is_taken_there_breaks_in_one_direction(
     fixed = "<graphics type='vnc' port='5955' autoport='no' listen='127.0.0.1'/>"
     chosen = "<graphics type='vnc' autoport='yes' listen='127.0.0.1'/>"
     guests.start(a, guests.Guest("fixed", extra_devices=[fixed]))
-    guests.start(b, guests.Guest("taker", extra_devices=[fixed.replace("'no'", "'no'"), ]))
+    guests.start(
+        b,
+        guests.Guest(
+            "taker",
+            extra_devices=[
+                fixed.replace("'no'", "'no'"),
+            ],
+        ),
+    )
     guests.stop(b, "taker")
     guests.start(b, guests.Guest("free", extra_devices=[chosen]))
     try:

@@ -22,13 +22,16 @@ _COMMON: Facts = {
         "reason": "",
         "libvirt_version": "11.3.0",
         "qemu_version": "10.0.2",
-        "secmodels": [{"model": "apparmor", "doi": "0", "baselabels": {}}, {"model": "dac", "doi": "0", "baselabels": {}}],
+        "secmodels": [{"model": model, "doi": "0", "baselabels": {}} for model in ("apparmor", "dac")],
         "dac": {"uid": 64055, "gid": 64055, "source": "capabilities"},
         "machines": ["pc-q35-9.0", "pc-q35-10.0"],
         "cpu_features": ["aes", "avx", "avx2"],
     },
     "configuration": {"qemu.conf": {"settings": {}}},
-    "tls": {"uses": [{"name": "migrate", "directory": "/etc/pki/qemu", "present": [], "missing": list(FILES)}], "certificates": []},
+    "tls": {
+        "uses": [{"name": "migrate", "directory": "/etc/pki/qemu", "present": [], "missing": list(FILES)}],
+        "certificates": [],
+    },
     "guests": [{"name": "web", "machine": "pc-q35-9.0"}, {"name": "db", "machine": "pc-q35-9.0"}],
     "mac": {"enforcing": True, "configured": {"selinux_policy": ""}, "selinux": {"booleans": []}},
     "hugepages": {

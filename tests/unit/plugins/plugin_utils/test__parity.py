@@ -213,7 +213,8 @@ def test_other_authorities() -> None:
 
 
 NFS = {
-    "name": "/srv", "fstype": "nfs4", "id": "store:/images", "recognised": True, "listed": False, "guests": [], "unlisted": [],
+    "name": "/srv", "fstype": "nfs4", "id": "store:/images", "recognised": True, "listed": False,
+    "guests": [], "unlisted": [],
 }  # fmt: skip
 USED = {**NFS, "guests": ["web"], "unlisted": ["web"]}
 LOCAL = {**USED, "name": "/", "fstype": "ext4", "id": "", "recognised": False}
@@ -226,7 +227,8 @@ NEEDED: list[tuple[str, dict[str, t.Any], dict[str, t.Any], str]] = [
     ("machine-type", {"guests": [{"name": "web", "machine": "pc-q35-10.0"}]},
      {"capabilities__machines": ["pc-q35-9.0"]}, "pc-q35-10.0"),
     ("cpu", {"migration__cpus": [CPU]}, {"capabilities__cpu_features": ["aes"]}, "avx, avx2 is missing"),
-    ("cpu", {"migration__cpus": [{**CPU, "lacks": ["avx"]}]}, {"capabilities__cpu_features": ["aes"]}, ": avx2 is missing"),
+    ("cpu", {"migration__cpus": [{**CPU, "lacks": ["avx"]}]},
+     {"capabilities__cpu_features": ["aes"]}, ": avx2 is missing"),
     ("cpu", {"migration__cpus": [{**CPU, "mode": "host-passthrough"}]}, {"cpu__model": "another"}, "meets a another"),
     ("hugepage-mount", {"migration__hugepages": [PAGES]}, {"hugepages__mounts": []}, "no mount for pages of 2M"),
     ("hugepage-mount", {"migration__hugepages": [PAGES]},
@@ -236,7 +238,8 @@ NEEDED: list[tuple[str, dict[str, t.Any], dict[str, t.Any], str]] = [
     ("storage", {"migration__filesystems": [USED]}, {"migration__filesystems": []}, "is not mounted there"),
     ("storage", {"migration__filesystems": [USED]},
      {"migration__filesystems": [{**NFS, "id": "store:/others"}]}, "Another file system"),
-    ("display-port", {"migration__displays": [{"guest": "web", "port": 5901}]}, {"listeners": [{"port": 5901}]}, "Port 5901"),
+    ("display-port", {"migration__displays": [{"guest": "web", "port": 5901}]},
+     {"listeners": [{"port": 5901}]}, "Port 5901"),
     ("tap-name", {"taps__wanted": [WANTED]},
      {"taps__interfaces": [{"name": "tap-web", "reserved_for_guest": False}]}, "tap-web is there already"),
 ]  # fmt: skip
@@ -314,7 +317,10 @@ def test_a_host_without_fresh_facts_is_unknown(facts: t.Any, reason: str) -> Non
     group = judged({"a": host("a"), "b": host("b"), "c": facts})
     (entry,) = group["unknown"]
     assert entry["hosts"] == ["c"] and entry["reason"].startswith(reason)
-    assert [[cell["state"] for cell in row] for row in group["matrix"]["cells"]] == [["fits", "unknown"], ["unknown"] * 2]
+    assert [[cell["state"] for cell in row] for row in group["matrix"]["cells"]] == [
+        ["fits", "unknown"],
+        ["unknown"] * 2,
+    ]
 
 
 def test_in_a_part_of_the_fleet_nothing_is_equal() -> None:
@@ -325,7 +331,9 @@ def test_in_a_part_of_the_fleet_nothing_is_equal() -> None:
     assert group["agreement"]["agreement"] is None
 
 
-@pytest.mark.parametrize("section", ["capabilities", "migration", "tls", "hugepages", "taps", "mac", "memfd", "listeners"])
+@pytest.mark.parametrize(
+    "section", ["capabilities", "migration", "tls", "hugepages", "taps", "mac", "memfd", "listeners"]
+)
 @pytest.mark.parametrize("strange", [[], "text", 7, {"values": 3}, [{"name": []}], {"deep": [[[[]]]]}])
 def test_facts_of_another_kind_cost_the_others_nothing(section: str, strange: t.Any) -> None:
     group = judged({"a": host("a"), "b": host("b"), "odd": {**host("odd"), section: strange}})
@@ -335,14 +343,18 @@ def test_facts_of_another_kind_cost_the_others_nothing(section: str, strange: t.
 
 
 def test_many_values_are_compared_with_that_of_most_hosts() -> None:
-    hosts = {f"h{number}": host(f"h{number}", **{f"{VALUES}__memory_backing_dir": f"/{number}"}) for number in range(60)}
+    hosts = {
+        f"h{number}": host(f"h{number}", **{f"{VALUES}__memory_backing_dir": f"/{number}"}) for number in range(60)
+    }
     hosts |= {f"m{number}": host(f"m{number}") for number in range(60)}
     finding = found(judged(hosts))["memory-backing-dir"]
     assert len(finding["odd"]) == 60 and len(finding["values"]) == 61
 
 
 PLANTS = {
-    id_: (path, value) for id_, (_libvirt, _severity, path, value, _where) in ONE_VALUE.items() if id_ not in ("host-name-usable",)
+    id_: (path, value)
+    for id_, (_libvirt, _severity, path, value, _where) in ONE_VALUE.items()
+    if id_ not in ("host-name-usable",)
 }
 
 
