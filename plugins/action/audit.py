@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import typing as t
 from importlib import import_module
 from pathlib import Path
@@ -19,6 +17,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.hypervisor.hardening.plugins.filter.audit import judge
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils import _report_summary, _report_terminal
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._master import SelectionError, failures
+from ansible_collections.hypervisor.hardening.plugins.plugin_utils._reportfile import write
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._survey import words
 
 SUFFIXES = {"json": "json", "html": "html", "markdown": "md", "junit": "xml", "sarif": "sarif", "csv": "csv"}
@@ -97,18 +96,5 @@ def _formats(names: list[str]) -> list[str]:
 
 
 def _write(directory: str, master: dict[str, t.Any], name: str) -> str:
-    """Write a report whole or not at all, for its owner alone: it tells what is weak."""
     renderer = import_module(f"ansible_collections.hypervisor.hardening.plugins.plugin_utils._report_{name}")
-    text = renderer.render(master)
-    place = Path(directory)
-    place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    final = place / f"audit.{SUFFIXES[name]}"
-    descriptor, temporary = tempfile.mkstemp(prefix=".audit-", dir=place)
-    try:
-        with open(descriptor, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-        os.replace(temporary, final)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    return str(final)
+    return write(directory, f"audit.{SUFFIXES[name]}", renderer.render(master))

@@ -180,6 +180,10 @@ class Host:
         """f_bsize of statfs(2) in bytes: on hugetlbfs the size of its pages (fs/hugetlbfs/inode.c)."""
         return os.statvfs(self.path(path)).f_bsize
 
+    def filesystem_id(self, path: str) -> int:
+        """f_fsid of the file system that holds ``path`` (statfs(2)); 0 where the file system has none, as NFS."""
+        return os.statvfs(self.path(path)).f_fsid
+
     def uid(self, name: str) -> int | None:
         """The uid of a user name, None where the host does not know it."""
         if self.root:

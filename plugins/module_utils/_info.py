@@ -29,6 +29,7 @@ from . import (
     _info_mac,
     _info_memfd,
     _info_memory,
+    _info_migration,
     _info_mounts,
     _info_packages,
     _info_secrets,
@@ -70,6 +71,7 @@ SECTIONS: dict[str, Section] = {
     "storage": _info_storage.facts,
     "packages": _info_packages.facts,
     "firewall": _info_firewall.facts,
+    "migration": _info_migration.facts,
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import typing as t
 
+from . import _cpumap
 from ._host import HardeningError, Host, HostError
 from ._info_memfd import user
 from ._infocontext import Context
@@ -23,7 +24,7 @@ _DAC_RE = re.compile(r"\+(\d+):\+(\d+)")
 
 def facts(context: Context) -> dict[str, t.Any]:
     """The section ``capabilities``; its keys are documented in hypervisor_info."""
-    answer, reason = _answer(context)
+    answer, reason = context.answer
     host_xml, domain_xml = (_parsed(answer.get(key)) for key in ("capabilities", "domain"))
     secmodels = _secmodels(host_xml)
     iommu = None if host_xml is None else host_xml.find("host/iommu")
@@ -42,6 +43,8 @@ def facts(context: Context) -> dict[str, t.Any]:
         "dac": _dac(context, secmodels),
         "iommu": None if iommu is None else iommu.get("support") == "yes",
         "machine_default": None if domain_xml is None else domain_xml.findtext("machine"),
+        "machines": _machines(host_xml),
+        "cpu_features": cpu_features(context),
         "domain_type": None if domain_xml is None else domain_xml.findtext("domain"),
         "firmware": None if domain_xml is None else _enum(domain_xml, "os/enum", "firmware"),
         "secure_boot": None if domain_xml is None else "yes" in _enum(domain_xml, "os/loader/enum", "secure"),
@@ -53,8 +56,8 @@ def facts(context: Context) -> dict[str, t.Any]:
     }
 
 
-def _answer(context: Context) -> tuple[dict[str, t.Any], str]:
-    """What libvirt answers, or nothing and why."""
+def ask(context: Context) -> tuple[dict[str, t.Any], str]:
+    """What libvirt answers (versions and documents), or nothing and why not. ``Context.answer`` asks once."""
     layout = context.layout
     if layout.kind == "none":
         return {}, "libvirt is not installed."
@@ -138,6 +141,22 @@ def _secmodels(document: Element | None) -> list[dict[str, t.Any]] | None:
         }
         for model in document.findall("host/secmodel")
     ]
+
+
+def _machines(document: Element | None) -> list[str] | None:
+    """The machine types of guests of the host's own architecture, the names that stand for another one left out."""
+    arch = None if document is None else document.findtext("host/cpu/arch")
+    if document is None or not arch:
+        return None
+    found = document.findall(f"guest/arch[@name='{arch}']/machine")
+    return sorted({machine.text or "" for machine in found if machine.get("canonical") is None})
+
+
+def cpu_features(context: Context) -> list[str] | None:
+    """What a guest's processor can have here at most (libvirt's host-model); None where libvirt does not tell."""
+    document = _parsed(context.answer[0].get("domain"))
+    mode = None if document is None else document.find("cpu/mode[@name='host-model']")
+    return None if mode is None else _cpumap.of_element(context.host, mode)
 
 
 def _dac(context: Context, secmodels: list[dict[str, t.Any]] | None) -> dict[str, t.Any]:

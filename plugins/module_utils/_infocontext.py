@@ -81,6 +81,13 @@ class Context:
         return _definitions.read(self.host)
 
     @functools.cached_property
+    def answer(self) -> tuple[dict[str, t.Any], str]:
+        """What the running libvirt says of itself, or nothing and why."""
+        from . import _info_capabilities
+
+        return _info_capabilities.ask(self)
+
+    @functools.cached_property
     def packages(self) -> _packages.Installed:
         """The installed packages of virtualization."""
         return _packages.installed(self.host)

@@ -20,7 +20,8 @@ class Mount:
     """One line of mountinfo.
 
     ``device`` is MAJOR:MINOR, ``root`` the directory of the file system that is mounted, ``options`` are the file
-    system's, ``flags`` those of this mount alone (rw, nosuid, nodev...).
+    system's, ``flags`` those of this mount alone (rw, nosuid, nodev...), ``source`` what the file system says that it
+    is made of (a device, SERVER:/EXPORT).
     """
 
     id: int
@@ -34,6 +35,7 @@ class Mount:
     master: bool
     unbindable: bool
     flags: str = ""
+    source: str = ""
 
     @property
     def propagation(self) -> str:
@@ -59,7 +61,7 @@ def _mount(line: str) -> Mount:
     # ID PARENT MAJOR:MINOR ROOT TARGET OPTIONS TAG... - TYPE SOURCE SUPER-OPTIONS
     before, _dash, after = line.partition(" - ")
     fields = before.split(" ")
-    fstype, _source, options = after.split(" ", 2)
+    fstype, source, options = after.split(" ", 2)
     tags = {tag.partition(":")[0] for tag in fields[6:]}
     return Mount(
         id=int(fields[0]),
@@ -73,6 +75,7 @@ def _mount(line: str) -> Mount:
         master="master" in tags,
         unbindable="unbindable" in tags,
         flags=fields[5],
+        source=unescaped(source),
     )
 
 

@@ -691,6 +691,19 @@ hypervisor:
           description: Whether libvirt found an IOMMU.
           returned: success
           type: bool
+        machines:
+          description: The machine types that QEMU offers for guests of the host's architecture, without mere aliases.
+          returned: success
+          type: list
+          elements: str
+          sample: [pc-i440fx-10.0, pc-q35-10.0]
+        cpu_features:
+          description: What the processor of a guest can have here at most (libvirt's C(host-model)), null where libvirt
+            does not tell.
+          returned: success
+          type: list
+          elements: str
+          sample: [aes, avx2]
         machine_default:
           description: The machine type that a guest gets if it names none.
           returned: success
@@ -1312,20 +1325,6 @@ hypervisor:
               type: str
             virtiofsd_seccomp:
               description: V(kill), V(trap), V(log) or V(none); empty for another helper.
-              returned: success
-              type: str
-        weaknesses:
-          description: The weaknesses that are there, each of which is a key of its own as well.
-          returned: success
-          type: list
-          elements: dict
-          contains:
-            id:
-              description: The weakness.
-              returned: success
-              type: str
-            observed:
-              description: What was seen, at most 240 characters.
               returned: success
               type: str
         runs_as_root:
@@ -3465,6 +3464,216 @@ hypervisor:
               description: The same, or V(disabled) on a host without IPv6.
               returned: success
               type: str
+        unread:
+          description: What could not be read.
+          returned: success
+          type: list
+          elements: dict
+          contains: *refused
+    # section: migration
+    migration:
+      description: What two hosts have to agree on before guests move between them, and what the running guests need.
+      returned: success
+      type: dict
+      contains:
+        values:
+          description:
+            - What C(qemu.conf) decides and libvirt does not compare, with libvirt's defaults where it is silent. Null
+              while the daemon goes by an older file, or where libvirt cannot read it.
+          returned: success
+          type: dict
+          contains:
+            dynamic_ownership:
+              description: Whether libvirt gives images to QEMU's user.
+              returned: success
+              type: bool
+            remember_owner:
+              description: Whether libvirt remembers who owned them.
+              returned: success
+              type: bool
+            namespaces:
+              description: The namespaces that guests get.
+              returned: success
+              type: list
+              elements: str
+              sample: [mount]
+            seccomp_sandbox:
+              description: Whether guests get a filter for system calls.
+              returned: success
+              type: bool
+            cgroup_controllers:
+              description: The cgroup controllers that libvirt uses.
+              returned: success
+              type: list
+              elements: str
+              sample: [cpu, devices]
+            cgroup_device_acl:
+              description: The devices that each guest may use, null where libvirt's own list is not known.
+              returned: success
+              type: list
+              elements: str
+              sample: [/dev/kvm, /dev/null]
+            sched_core:
+              description: C(sched_core).
+              returned: success
+              type: str
+              sample: none
+            max_core:
+              description: The size of a core file in bytes, or V(unlimited). Null where the default is not known.
+              returned: success
+              type: str
+              sample: "0"
+            memory_backing_dir:
+              description: C(memory_backing_dir).
+              returned: success
+              type: str
+              sample: /var/lib/libvirt/qemu/ram
+            lock_manager:
+              description: C(lock_manager), V(nop) for none.
+              returned: success
+              type: str
+              sample: nop
+            migrate_tls_force:
+              description: Whether a migration without TLS is refused.
+              returned: success
+              type: bool
+        hostname:
+          description: The name that libvirt gives to the source of a migration as where to send the guest.
+          returned: success
+          type: str
+        addresses:
+          description: The addresses that the host's name has on the host itself, at most 8, null if nobody can be
+            asked.
+          returned: success
+          type: list
+          elements: str
+        address:
+          description: C(migration_address), null if it is not set.
+          returned: success
+          type: str
+        host:
+          description: C(migration_host), null if it is not set.
+          returned: success
+          type: str
+        first_port:
+          description: The first port for incoming migrations.
+          returned: success
+          type: int
+          sample: 49152
+        last_port:
+          description: The last one.
+          returned: success
+          type: int
+          sample: 49215
+        taken_ports:
+          description: The ports among them on which somebody listens, at most 64.
+          returned: success
+          type: list
+          elements: int
+        taken_ports_total:
+          description: How many there are.
+          returned: success
+          type: int
+        cpus:
+          description: The processors of running guests that are not emulated, at most 8 different ones; null if there
+            are more, or if they cannot be read.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            mode:
+              description: V(custom), V(host-passthrough) and so on. A running guest never has V(host-model).
+              returned: success
+              type: str
+            model:
+              description: The model, empty for V(host-passthrough).
+              returned: success
+              type: str
+            lacks:
+              description: What of RV(hypervisor.capabilities.cpu_features) the guest does not see.
+              returned: success
+              type: list
+              elements: str
+            beyond:
+              description: The features that it sees and that are not among those.
+              returned: success
+              type: list
+              elements: str
+            guests:
+              description: The guests.
+              returned: success
+              type: list
+              elements: str
+        displays:
+          description: The display ports that definitions of running guests fix, at most 64.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            guest:
+              description: The guest.
+              returned: success
+              type: str
+            port:
+              description: The port.
+              returned: success
+              type: int
+        hugepages:
+          description: The huge pages that the memory of running guests is made of.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            guest:
+              description: The guest.
+              returned: success
+              type: str
+            kib:
+              description: The size of a page in KiB.
+              returned: success
+              type: int
+            pages:
+              description: How many.
+              returned: success
+              type: int
+        filesystems:
+          description: The file systems that libvirt takes for shared, and those that hold disks of running guests, at
+            most 64.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The mount point.
+              returned: success
+              type: str
+            fstype:
+              description: The type.
+              returned: success
+              type: str
+            id:
+              description: What tells it from others of its type - its number, or where it has none what it is made of.
+                Empty for one that is not shared, null if it does not answer.
+              returned: success
+              type: str
+            recognised:
+              description: Whether libvirt takes it for shared by its type.
+              returned: success
+              type: bool
+            listed:
+              description: Whether a directory of C(shared_filesystems) is on it.
+              returned: success
+              type: bool
+            guests:
+              description: The running guests with disks on it that they write to.
+              returned: success
+              type: list
+              elements: str
+            unlisted:
+              description: Those of them with a disk that is in no directory of C(shared_filesystems).
+              returned: success
+              type: list
+              elements: str
         unread:
           description: What could not be read.
           returned: success
