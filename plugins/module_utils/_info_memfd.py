@@ -14,17 +14,17 @@ import os
 import stat
 import typing as t
 
+from . import _qemu
 from ._host import HardeningError, Host
 from ._infocontext import Context
 
-_STATE = "/var/lib/libvirt/qemu"
 _SECONDS = 5.0
 
 
 def facts(context: Context) -> dict[str, t.Any]:
     """The section ``memfd``; its keys are documented in hypervisor_info."""
     host = context.host
-    uid, gid, source = user(context)
+    uid, gid, source = _qemu.user(host, context.configuration("qemu.conf"))
     works, reason = probe(host, uid, gid)
     noexec = host.text_optional("/proc/sys/vm/memfd_noexec")
     return {
@@ -45,7 +45,7 @@ def probe(host: Host, uid: int | None, gid: int | None) -> tuple[bool | None, st
     The call is made in a child process, which has the user's ids and no capabilities, as QEMU has.
     """
     if uid is None or gid is None:
-        return None, "nobody knows as which user QEMU runs: neither qemu.conf nor " + _STATE + " tells"
+        return None, "nobody knows as which user QEMU runs: neither qemu.conf nor " + _qemu.STATE + " tells"
 
     def call() -> list[t.Any]:
         if (os.geteuid(), os.getegid()) != (uid, gid):
@@ -64,29 +64,6 @@ def probe(host: Host, uid: int | None, gid: int | None) -> tuple[bool | None, st
     except (OSError, HardeningError) as error:
         return None, f"it could not be tried as uid {uid}: {getattr(error, 'strerror', None) or error}"
     return works, reason
-
-
-def user(context: Context) -> tuple[int | None, int | None, str]:
-    """As whom libvirt runs QEMU: what qemu.conf says, else whom libvirt has given its state directory to.
-
-    A name that begins with + is a number (qemu.conf's own words on ``user``); a plain number is one if there is no such
-    name.
-    """
-    settings = context.configuration("qemu.conf").settings
-    status = context.host.stat_optional(_STATE)
-    user, group = settings.get("user"), settings.get("group")
-    uid = _number(user, context.host.uid) if isinstance(user, str) else None
-    gid = _number(group, context.host.gid) if isinstance(group, str) else None
-    if status is not None:
-        uid, source = (status.st_uid, _STATE) if uid is None else (uid, "/etc/libvirt/qemu.conf")
-        return uid, status.st_gid if gid is None else gid, source
-    return uid, gid, "" if uid is None else "/etc/libvirt/qemu.conf"
-
-
-def _number(name: str, look_up: t.Callable[[str], int | None]) -> int | None:
-    found = look_up(name)
-    digits = name.removeprefix("+")
-    return int(digits) if found is None and digits.isascii() and digits.isdigit() else found
 
 
 def _fallback(context: Context) -> dict[str, t.Any]:

@@ -891,8 +891,19 @@ hypervisor:
               returned: success
               type: list
               elements: str
+            problems:
+              description:
+                - What keeps them from working, found by letting a server and a client made of them talk to each other.
+                  That is a key of another certificate, an authority that did not issue one, the wrong purpose, or an
+                  expired one. Of V(migrate) it is also a server's certificate without the name that libvirt tells the
+                  source of a migration.
+                - Files that QEMU's user may not read are among them.
+                - V(null) where a file is missing, or it could not be tried.
+              returned: success
+              type: list
+              elements: str
         certificates:
-          description: The certificates among them, at most 24, as C(openssl) reads them.
+          description: The files of certificates among them, at most 24. What is said is about the first one in each.
           returned: success
           type: list
           elements: dict
@@ -902,7 +913,7 @@ hypervisor:
               returned: success
               type: str
             expires:
-              description: When it ends, in seconds since the epoch, null where it cannot be read.
+              description: When the first of the file's ends, in seconds since the epoch, null where it cannot be read.
               returned: success
               type: int
             days_left:
@@ -919,9 +930,19 @@ hypervisor:
               returned: success
               type: int
             alternative_names:
-              description: Whether it has a subject alternative name, null where it cannot be read.
+              description: Whether a name or an address of a host is among its subject alternative names, null where it
+                cannot be read.
               returned: success
               type: bool
+            names:
+              description: Those names and addresses, null where it cannot be read.
+              returned: success
+              type: list
+              elements: str
+            sha256:
+              description: Its fingerprint, null where it cannot be read.
+              returned: success
+              type: str
             reason:
               description: Why it cannot be read, otherwise empty.
               returned: success

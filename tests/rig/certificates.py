@@ -1,7 +1,7 @@
 # Copyright: hypervisor.hardening contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A small certificate authority for tests and the demo alone: its key lies in a temporary directory, without a password.
+"""A small certificate authority for tests and the demo: its key lies in a temporary directory, without a password.
 
 It calls openssl on this machine, so that hosts need none.
 """
