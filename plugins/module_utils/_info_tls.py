@@ -108,7 +108,7 @@ def _prove(context: Context, uses: list[dict[str, t.Any]]) -> None:
 def _certificate(host: Host, path: str) -> dict[str, t.Any]:
     """What a file says of its first certificate, and when the first of all in it ends; nulls and the reason if none."""
     entry: dict[str, t.Any] = {"name": path, "expires": None, "days_left": None, "algorithm": "", "bits": None}
-    entry.update(alternative_names=None, names=None, sha256=None, reason="")
+    entry.update(alternative_names=None, names=None, digest=None, reason="")
     try:
         chain = _x509.read(host.read(path))
     except HardeningError as error:
@@ -124,5 +124,5 @@ def _certificate(host: Host, path: str) -> dict[str, t.Any]:
         "bits": first.bits,
         "alternative_names": bool(first.names),
         "names": list(first.names),
-        "sha256": first.sha256,
+        "digest": _x509.digest(chain),
     }

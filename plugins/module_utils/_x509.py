@@ -78,6 +78,13 @@ def read(data: bytes) -> tuple[Certificate, ...]:
     return tuple(map(_certificate, blocks))
 
 
+def digest(chain: t.Sequence[Certificate]) -> str:
+    """What a file of certificates is compared by: the fingerprint of a single one, else one of all, in any order."""
+    if len(chain) == 1:
+        return chain[0].sha256
+    return hashlib.sha256("".join(sorted(one.sha256 for one in chain)).encode()).hexdigest()
+
+
 def moment(seconds: int) -> str:
     """A time as results show it, in UTC (ISO 8601)."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -939,8 +939,10 @@ hypervisor:
               returned: success
               type: list
               elements: str
-            sha256:
-              description: Its fingerprint, null where it cannot be read.
+            digest:
+              description:
+                - What tells whether two hosts have the same. It is the certificate's fingerprint (SHA-256), or a digest of all
+                  in the file if there are several. Null where it cannot be read.
               returned: success
               type: str
             reason:
