@@ -12,7 +12,7 @@ import stat
 import struct
 import time
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ._host import HostError
 
@@ -118,7 +118,7 @@ class Whole:
     """A file as it is to be, owner and mode included."""
 
     path: str
-    data: bytes
+    data: bytes = field(repr=False)
     uid: int
     gid: int
     mode: int

@@ -40,8 +40,8 @@ def objections(host: Host, emulator: str, directory: str, files: t.Sequence[Whol
     except OSError as error:
         what = f"{error.strerror} at {error.filename}" if error.filename else error.strerror
         raise HostError(
-            f"QEMU cannot be asked about the certificates: {what}. Without a namespace of its own, for which it takes "
-            "CAP_SYS_ADMIN, the question would leave traces."
+            f"QEMU cannot be asked about the certificates: {what}. That takes CAP_SYS_ADMIN, for a namespace that "
+            f"leaves no traces, and an {emulator} that {user.name} may run."
         ) from None
     return list(dict.fromkeys(answer))
 

@@ -941,8 +941,8 @@ hypervisor:
               elements: str
             digest:
               description:
-                - What tells whether two hosts have the same. It is the certificate's fingerprint (SHA-256), or a digest of all
-                  in the file if there are several. Null where it cannot be read.
+                - What tells whether two hosts have the same. It is the certificate's fingerprint (SHA-256), or a digest
+                  of all in the file if there are several. Null where it cannot be read.
               returned: success
               type: str
             reason:

@@ -9,10 +9,10 @@ It calls openssl on this machine, so that hosts need none.
 from __future__ import annotations
 
 import contextlib
-import datetime
 import pathlib
 import subprocess
 import tempfile
+import time
 import typing as t
 from collections.abc import Sequence
 
@@ -107,8 +107,8 @@ def authority(name: str = "test-ca") -> t.Iterator[Authority]:
 
 
 def _moment(days: int) -> str:
-    moment = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days, hours=-1 if days <= 0 else 0)
-    return moment.strftime("%Y%m%d%H%M%SZ")
+    seconds = time.time() + days * 86400 - (3600 if days <= 0 else 0)
+    return time.strftime("%Y%m%d%H%M%SZ", time.gmtime(seconds))
 
 
 def _openssl(*words: str) -> None:
