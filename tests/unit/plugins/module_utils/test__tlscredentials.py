@@ -20,7 +20,7 @@ DAY = 86400
 
 
 @pytest.fixture(scope="module")
-def given() -> dict[str, str]:
+def given() -> dict[str, t.Any]:
     """The five texts; both certificates end in 40 days."""
     with certificates.authority() as authority:
         server, client = (authority.issue("h1", [purpose], days=40) for purpose in ("server", "client"))
@@ -28,7 +28,7 @@ def given() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def now(given: dict[str, str]) -> float:
+def now(given: dict[str, t.Any]) -> float:
     return _x509.read(given["server_cert"].encode())[0].ends - 40 * DAY
 
 
@@ -51,7 +51,7 @@ def bare(now: float) -> room.State:
 
 
 @pytest.fixture
-def whole(bare: room.State, given: dict[str, str]) -> room.State:
+def whole(bare: room.State, given: dict[str, t.Any]) -> room.State:
     """The same with all five in place."""
     files = {
         name: room.Found(
@@ -68,7 +68,7 @@ def refused(state: room.State, wanted: room.Wanted) -> str:
     return str(caught.value)
 
 
-def test_from_nothing(bare: room.State, given: dict[str, str]) -> None:
+def test_from_nothing(bare: room.State, given: dict[str, t.Any]) -> None:
     plan = room.plan(bare, room.Wanted(**given))
     assert [str(change) for change in plan.changes] == [f"{name}: new" for name in room.FILES.values()]
     assert [(file.path, file.uid, file.gid, file.mode) for file in plan.replaced] == [
@@ -82,7 +82,7 @@ def test_from_nothing(bare: room.State, given: dict[str, str]) -> None:
     assert plan.warnings == ()
 
 
-def test_what_is_there_already(whole: room.State, given: dict[str, str]) -> None:
+def test_what_is_there_already(whole: room.State, given: dict[str, t.Any]) -> None:
     for wanted in (room.Wanted(**given), room.Wanted(), room.Wanted(server_key=given["server_key"].rstrip("\n"))):
         plan = room.plan(whole, wanted)
         assert (plan.changes, plan.replaced, plan.diff) == ((), (), {})
@@ -103,7 +103,7 @@ def test_what_is_there_already(whole: room.State, given: dict[str, str]) -> None
     ],
 )
 def test_one_file_that_differs(
-    whole: room.State, given: dict[str, str], file: str, change: dict[str, t.Any], told: str
+    whole: room.State, given: dict[str, t.Any], file: str, change: dict[str, t.Any], told: str
 ) -> None:
     files = {**whole.files, file: dataclasses.replace(whole.files[file], **change)}
     plan = room.plan(dataclasses.replace(whole, files=files), room.Wanted(**given))
@@ -111,7 +111,7 @@ def test_one_file_that_differs(
     assert [one.path for one in plan.replaced] == [f"/etc/pki/qemu/{file}"]
 
 
-def test_a_diff_shows_certificates_and_no_key(bare: room.State, whole: room.State, given: dict[str, str]) -> None:
+def test_a_diff_shows_certificates_and_no_key(bare: room.State, whole: room.State, given: dict[str, t.Any]) -> None:
     old = {name: dataclasses.replace(file, mode=0o600) for name, file in whole.files.items()}
     old["server-key.pem"] = dataclasses.replace(old["server-key.pem"], data=given["client_key"].encode())
     plans = [
@@ -131,7 +131,7 @@ def test_a_diff_shows_certificates_and_no_key(bare: room.State, whole: room.Stat
     ), after[1]
 
 
-def test_every_file_that_lacks_is_named(bare: room.State, given: dict[str, str]) -> None:
+def test_every_file_that_lacks_is_named(bare: room.State, given: dict[str, t.Any]) -> None:
     told = refused(bare, room.Wanted(ca_cert=given["ca_cert"], server_cert=given["server_cert"]))
     assert told.splitlines()[1:] == [
         "server-key.pem is not there. Give it in server_key or src.server_key.",
@@ -140,7 +140,7 @@ def test_every_file_that_lacks_is_named(bare: room.State, given: dict[str, str])
     ]
 
 
-def test_what_cannot_be_meant(whole: room.State, given: dict[str, str]) -> None:
+def test_what_cannot_be_meant(whole: room.State, given: dict[str, t.Any]) -> None:
     both = dataclasses.replace(whole, sources={"ca_cert": b""})
     assert "ca_cert is given as text and in src. Give one of them." in refused(both, room.Wanted(**given))
     linked = {**whole.files, "ca-cert.pem": dataclasses.replace(whole.files["ca-cert.pem"], link=True)}
@@ -160,7 +160,7 @@ def test_what_cannot_be_meant(whole: room.State, given: dict[str, str]) -> None:
         ("client_cert", "", "client-cert.pem cannot be used: no PEM certificate is in it."),
     ],
 )
-def test_the_wrong_kind(bare: room.State, given: dict[str, str], option: str, text: str, told: str) -> None:
+def test_the_wrong_kind(bare: room.State, given: dict[str, t.Any], option: str, text: str, told: str) -> None:
     message = refused(bare, room.Wanted(**{**given, option: text}))
     assert told in message
     assert "/etc/pki/qemu" in message and "Nothing was changed." in message
@@ -198,7 +198,7 @@ def test_doubts(whole: room.State) -> None:
     assert room.result(whole, plan)["checked_by"] == "rules only"
 
 
-def test_without_anybody_to_read_the_keys(bare: room.State, given: dict[str, str]) -> None:
+def test_without_anybody_to_read_the_keys(bare: room.State, given: dict[str, t.Any]) -> None:
     nobody = dataclasses.replace(bare, group=None)
     assert "Install libvirt first, or name the group." in refused(nobody, room.Wanted(**given))
     assert refused(nobody, room.Wanted(**given, group="nosuch")).startswith("group: nosuch is no group of this host.")
@@ -206,14 +206,14 @@ def test_without_anybody_to_read_the_keys(bare: room.State, given: dict[str, str
 
 @pytest.mark.parametrize(("used", "path", "answer"), [("/a", "/a", True), ("/a/", "/a", True), ("/b", "/a", False)])
 def test_whether_libvirt_looks_there(
-    bare: room.State, given: dict[str, str], used: str, path: str, answer: bool
+    bare: room.State, given: dict[str, t.Any], used: str, path: str, answer: bool
 ) -> None:
     state = dataclasses.replace(bare, used=used)
     plan = room.plan(state, room.Wanted(**given, path=path))
     assert room.result(state, plan)["used_for_migration"] is answer
 
 
-def test_no_key_is_in_what_is_printed(bare: room.State, whole: room.State, given: dict[str, str]) -> None:
+def test_no_key_is_in_what_is_printed(bare: room.State, whole: room.State, given: dict[str, t.Any]) -> None:
     plan = room.plan(bare, room.Wanted(**given))
     shown = repr((plan, whole, room.Wanted(**given), room.result(bare, plan)))
     for option in ("server_key", "client_key"):
