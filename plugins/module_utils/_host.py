@@ -19,6 +19,9 @@ import time
 import typing as t
 from dataclasses import dataclass
 
+if t.TYPE_CHECKING:
+    from ._atomic import Whole
+
 READ_LIMIT = 16 * 1024 * 1024
 COMMAND_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -326,6 +329,16 @@ class Host:
             write(self.root, path, data, expected=expected, mode=mode, unsafe_writes=unsafe_writes)
         finally:  # a write that fails may have been done, but for its fsync
             self.changed = self.changed or _identity(self.path(path)) != before
+
+    def write_together(self, files: t.Sequence[Whole]) -> None:
+        """Replace several files that belong together, owner and mode included; see ``_atomic.write_together``."""
+        from ._atomic import write_together
+
+        before = [_identity(self.path(file.path)) for file in files]
+        try:
+            write_together(self.root, files)
+        finally:
+            self.changed = self.changed or [_identity(self.path(file.path)) for file in files] != before
 
     def remove(self, path: str) -> None:
         """Remove a file and make that durable; nothing happens where there is none."""

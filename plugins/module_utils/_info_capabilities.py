@@ -8,9 +8,8 @@ from __future__ import annotations
 import re
 import typing as t
 
-from . import _cpumap
+from . import _cpumap, _qemu
 from ._host import HardeningError, Host, HostError
-from ._info_memfd import user
 from ._infocontext import Context
 from ._libvirtd import CONNECT_SECONDS
 
@@ -166,7 +165,9 @@ def _dac(context: Context, secmodels: list[dict[str, t.Any]] | None) -> dict[str
         for match in found:
             if match:
                 return {"uid": int(match[1]), "gid": int(match[2]), "source": "capabilities"}
-    uid, gid, source = user(context) if context.layout.kind != "none" else (None, None, "")
+    uid, gid, source = None, None, ""
+    if context.layout.kind != "none":
+        uid, gid, source = _qemu.user(context.host, context.configuration("qemu.conf"))
     return {"uid": uid, "gid": gid, "source": source}
 
 

@@ -904,8 +904,19 @@ hypervisor:
               returned: success
               type: list
               elements: str
+            problems:
+              description:
+                - What keeps them from working, found by letting a server and a client made of them talk to each other.
+                  That is a key of another certificate, an authority that did not issue one, the wrong purpose, or an
+                  expired one. Of V(migrate) it is also a server's certificate without the name that libvirt tells the
+                  source of a migration.
+                - Files that QEMU's user may not read are among them.
+                - V(null) where a file is missing, or it could not be tried.
+              returned: success
+              type: list
+              elements: str
         certificates:
-          description: The certificates among them, at most 24, as C(openssl) reads them.
+          description: The files of certificates among them, at most 24. What is said is about the first one in each.
           returned: success
           type: list
           elements: dict
@@ -915,7 +926,7 @@ hypervisor:
               returned: success
               type: str
             expires:
-              description: When it ends, in seconds since the epoch, null where it cannot be read.
+              description: When the first of the file's ends, in seconds since the epoch, null where it cannot be read.
               returned: success
               type: int
             days_left:
@@ -932,9 +943,21 @@ hypervisor:
               returned: success
               type: int
             alternative_names:
-              description: Whether it has a subject alternative name, null where it cannot be read.
+              description: Whether a name or an address of a host is among its subject alternative names, null where it
+                cannot be read.
               returned: success
               type: bool
+            names:
+              description: Those names and addresses, null where it cannot be read.
+              returned: success
+              type: list
+              elements: str
+            digest:
+              description:
+                - What tells whether two hosts have the same. It is the certificate's fingerprint (SHA-256), or a digest
+                  of all in the file if there are several. Null where it cannot be read.
+              returned: success
+              type: str
             reason:
               description: Why it cannot be read, otherwise empty.
               returned: success
