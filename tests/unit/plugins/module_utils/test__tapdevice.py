@@ -142,9 +142,9 @@ def test_from_nothing_to_a_device_and_back(host: NetHost) -> None:
     device = {"name": "web0", "owner": "alice", "group": "5", "multi_queue": True, "bridge": "br0"}
     assert run(host, device) == ["web0 is missing", f"{UNIT} is missing"]
     assert host.calls[:3] == [
-        "ip tuntap add dev web0 mode tap user 1000 group 5 multi_queue vnet_hdr".split(),
-        "ip link set dev web0 alias hypervisor.hardening".split(),
-        "ip link set dev web0 master br0 up".split(),
+        ["ip", "tuntap", "add", "dev", "web0", "mode", "tap", "user", "1000", "group", "5", "multi_queue", "vnet_hdr"],
+        ["ip", "link", "set", "dev", "web0", "alias", "hypervisor.hardening"],
+        ["ip", "link", "set", "dev", "web0", "master", "br0", "up"],
     ]
     assert run(host, {**device, "owner": "1001"}) == [
         "web0: owner is 1000, not 1001",
