@@ -30,9 +30,13 @@ from . import (
     _info_memfd,
     _info_memory,
     _info_mounts,
+    _info_networks,
     _info_packages,
+    _info_programs,
     _info_secrets,
+    _info_services,
     _info_sockets,
+    _info_ssh,
     _info_storage,
     _info_taps,
     _info_tls,
@@ -69,7 +73,11 @@ SECTIONS: dict[str, Section] = {
     "groups": _info_groups.facts,
     "storage": _info_storage.facts,
     "packages": _info_packages.facts,
+    "programs": _info_programs.facts,
     "firewall": _info_firewall.facts,
+    "networks": _info_networks.facts,
+    "services": _info_services.facts,
+    "ssh": _info_ssh.facts,
 }
 
 

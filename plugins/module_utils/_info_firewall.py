@@ -11,7 +11,7 @@ import typing as t
 from . import _iptables, _nftables
 from ._host import HostError
 from ._infocontext import Context
-from ._packetfilter import Table, verdict
+from ._packetfilter import Table, passes_on, verdict
 from ._reader import Reader
 
 COMMAND_SECONDS = 5.0
@@ -23,7 +23,7 @@ def facts(context: Context) -> dict[str, t.Any]:
     reader = Reader(context.host)
     tables, tools = _tables(reader)
     ipv6 = bool(reader.text("/proc/net/if_inet6"))
-    chains = [] if tables is None else [(table, chain) for table in tables for chain in table.input]
+    chains = [] if tables is None else [(table, chain) for table in tables for chain in table.base("input")]
     return {
         "tools": tools,
         "input": None
@@ -41,6 +41,10 @@ def facts(context: Context) -> dict[str, t.Any]:
             }
             for name, port in _ports(context)
         ],
+        "forwarding": {
+            name: None if tables is None else "open" if passes_on(tables, family) else "closed"
+            for name, family in (("ipv4", 4), ("ipv6", 6))
+        },
         "unread": reader.unread,
     }
 

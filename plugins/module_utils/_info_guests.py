@@ -11,8 +11,7 @@ import typing as t
 from . import _proc, _qemuproc, _weakness
 from ._infocontext import Context
 
-# Longer texts are cut: an entry has to stay short, and a rule only wants to know whether there is anything.
-_TEXT = 240
+# An entry has to stay short, and a rule only wants to know whether there is anything.
 _DEVICES = 20
 _CATEGORY_RE = re.compile(r"c(\d+)(?:\.c(\d+))?")
 # Options that give whoever connects QEMU's monitor or its debugger, and how a character device that the network reaches
@@ -35,10 +34,10 @@ def facts(context: Context) -> list[dict[str, t.Any]]:
 def _entry(context: Context, guest: dict[str, t.Any]) -> dict[str, t.Any]:
     argv = _proc.command_line(context.host, guest["pid"])
     rules = guest["cgroup"]["device_rules"]
-    weak = {weakness["id"]: weakness["observed"] for weakness in guest["weaknesses"]}
+    weak = {weakness["id"] for weakness in guest["weaknesses"]}
     strange = [node["path"] for node in guest["dev"] if node["unexpected"]]
     same = ("name", "uuid", "pid", "start_time", "managed_by", "uid", "gid", "cap_eff", "no_new_privs")
-    kept = ("seccomp", "propagation", "label", "binary", "binary_deleted")
+    kept = ("seccomp", "propagation", "label", "binary")
     return {
         **{key: guest[key] for key in (*same, *kept)},
         "private_mount_namespace": guest["mount_namespace"]["private"],
@@ -50,13 +49,8 @@ def _entry(context: Context, guest: dict[str, t.Any]) -> dict[str, t.Any]:
         "hugepages_kib": _huge_pages(context, guest["pid"]),
         **_command_line(argv),
         "helpers": [_helper(context, helper) for helper in guest["helpers"]],
-        "weaknesses": [{"id": name, "observed": _short(text)} for name, text in weak.items()],
         **{name: name in weak for name in _weakness.IDS},
     }
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _TEXT else text[: _TEXT - 3] + "..."
 
 
 def _huge_pages(context: Context, pid: int) -> int:
