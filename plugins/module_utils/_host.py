@@ -181,6 +181,12 @@ class Host:
         finally:
             os.close(fd)
 
+    def nftables(self) -> builtins.list[tuple[int, str]]:
+        """The tables of nftables; see ``_syscalls.nftables``."""
+        from ._syscalls import nftables
+
+        return nftables()
+
     def clock_synchronized(self) -> bool:
         """Whether the kernel's clock follows a time source (adjtimex(2))."""
         from ._syscalls import clock_is_synchronized

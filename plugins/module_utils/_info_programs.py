@@ -23,16 +23,19 @@ def facts(context: Context) -> dict[str, t.Any]:
     """The section ``programs``; its keys are documented in hypervisor_info."""
     reader = Reader(context.host)
     emulators = (f"/usr/bin/qemu-system-{os.uname().machine}", "/usr/libexec/qemu-kvm", "/usr/bin/kvm")
-    found = [_program(reader, path, "emulator") for path in emulators]
-    found += [_program(reader, path, "helper") for path in _HELPERS]
+    seen: set[tuple[int, int]] = set()
+    found = [_program(reader, path, "emulator", seen) for path in emulators]
+    found += [_program(reader, path, "helper", seen) for path in _HELPERS]
     return {"programs": [entry for entry in found if entry], "unread": reader.unread}
 
 
-def _program(reader: Reader, path: str, kind: str) -> dict[str, t.Any] | None:
-    """A program; None where there is none, or it is a script that starts another."""
+def _program(reader: Reader, path: str, kind: str, seen: set[tuple[int, int]]) -> dict[str, t.Any] | None:
+    """A program; None where there is none, it is a link to one that was seen, or a script that starts another."""
     try:
-        if not reader.host.exists(path) or reader.host.read_part(path, 2) == b"#!":
+        status = reader.host.stat_optional(path)
+        if status is None or (status.st_dev, status.st_ino) in seen or reader.host.read_part(path, 2) == b"#!":
             return None
+        seen.add((status.st_dev, status.st_ino))
         return {"name": path, "kind": kind, **vars(_elf.built(reader.host, path))}
     except (OSError, ValueError) as error:
         reader.note(path, str(getattr(error, "strerror", None) or error))

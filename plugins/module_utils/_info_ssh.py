@@ -23,9 +23,11 @@ _KEY_RE = re.compile(r"(?:^|\s)(?:ssh-|ecdsa-|sk-ssh-|sk-ecdsa-)\S+\s+([A-Za-z0-
 _OPTION_RE = re.compile(r'(?:^|,)(from|command|restrict)\b(?:="(?:[^"\\]|\\.)*")?', re.IGNORECASE)
 # ssh_config(5)
 _LAX_RE = re.compile(
-    r"^[ \t]*(StrictHostKeyChecking[ \t=]+(?:no|off)|(?:Global|User)KnownHostsFile[ \t=]+/dev/null)\b",
-    re.IGNORECASE | re.MULTILINE,
+    r"[ \t]*(StrictHostKeyChecking[ \t=]+(?:no|off)|(?:Global|User)KnownHostsFile[ \t=]+/dev/null)\b", re.IGNORECASE
 )
+_HOST_RE = re.compile(r"[ \t]*(Host|Match)[ \t=]+(.*)", re.IGNORECASE)
+# What systemd-ssh-proxy(1) leads to are sockets of this machine.
+_LOCAL = ("unix/", "unix%", "unix,", "vsock/", "vsock%", "vsock,", "machine/", "machine%", ".host")
 
 
 def facts(context: Context) -> dict[str, t.Any]:
@@ -34,11 +36,7 @@ def facts(context: Context) -> dict[str, t.Any]:
     keys = [key for home in _HOMES for name in _FILES for key in _keys(reader, f"{home}/.ssh/{name}")]
     clients = ["/etc/ssh/ssh_config", *(f"{home}/.ssh/config" for home in _HOMES)]
     clients += [f"/etc/ssh/ssh_config.d/{name}" for name in reader.list("/etc/ssh/ssh_config.d")]
-    unchecked = [
-        {"name": path, "setting": " ".join(setting.split())}
-        for path in clients
-        for setting in _LAX_RE.findall(reader.text(path) or "")
-    ]
+    unchecked = [{"name": path, "setting": setting} for path in clients for setting in _lax(reader.text(path) or "")]
     known = ["/etc/ssh/ssh_known_hosts", *(f"{home}/.ssh/known_hosts" for home in _HOMES)]
     # of what could not be read whole, an empty list would say too much
     whole = not reader.unread
@@ -63,6 +61,17 @@ def _keys(reader: Reader, path: str) -> t.Iterator[dict[str, t.Any]]:
             "command": "command" in options,
             "restrict": "restrict" in options,
         }
+
+
+def _lax(text: str) -> t.Iterator[str]:
+    """The settings by which the key of another machine is not looked at."""
+    local = False
+    for line in text.splitlines():
+        block, setting = _HOST_RE.match(line), _LAX_RE.match(line)
+        if block:
+            local = block[1].lower() == "host" and all(name.startswith(_LOCAL) for name in block[2].split())
+        elif setting and not local:
+            yield " ".join(setting[1].split())
 
 
 def _fingerprint(key: str) -> str:

@@ -38,7 +38,6 @@ def test_a_confined_guest(host: QemuHost) -> None:
     host.guest("web", 7, status=f"{STATUS}HugetlbPages:\t  131072 kB\n")
     guest = guests(host)["web"]
     assert {key: guest[key] for key in _weakness.IDS if guest[key]} == {"no_mac": True}
-    assert guest["weaknesses"] == [{"id": "no_mac", "observed": "this kernel has no mandatory access control"}]
     assert (guest["uid"], guest["gid"], guest["cap_eff"], guest["no_new_privs"]) == (64055, 64055, "0" * 16, True)
     assert (guest["private_mount_namespace"], guest["propagation"]) == (True, "slave")
     assert guest["limits"] == {"core": 0, "memlock": 8388608, "nofile": 20000}
@@ -52,9 +51,9 @@ def test_each_weakness_is_a_key(host: QemuHost) -> None:
     host.guest("web", 7, namespaces=HOST_NAMESPACES, status=STATUS.replace("64055\t64055", "0\t0", 1))
     host.guest("fit", 8, number=2)
     found = guests(host)
+    told = {guest["name"]: guest["weaknesses"] for guest in Context(host).confinement["guests"]}
     for name in ("web", "fit"):
-        told = {weakness["id"] for weakness in found[name]["weaknesses"]}
-        assert {key for key in _weakness.IDS if found[name][key]} == told
+        assert {key for key in _weakness.IDS if found[name][key]} == {weakness["id"] for weakness in told[name]}
     assert found["web"]["runs_as_root"] and found["web"]["host_mount_namespace"]
     assert not found["fit"]["runs_as_root"]
 
@@ -80,7 +79,6 @@ def test_an_entry_stays_short(host: QemuHost) -> None:
         host.node(f"/proc/7/root/dev/disk-with-a-rather-long-name-{number:03}", "block 8:0")
     (guest,) = guests(host).values()
     assert len(guest["unexpected_devices"]) == 20
-    assert max(len(weakness["observed"]) for weakness in guest["weaknesses"]) == 240
     host.guest("web", 8, number=2)
     assert len(json.dumps(guests(host)["web"])) < 1500
 
