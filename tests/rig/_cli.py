@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
 import pathlib
 import shutil
@@ -74,6 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     down.add_argument("--all", action="store_true", help="all hosts of this scope")
     command("list", _list, "show the hosts that are up")
     command("inventory", _inventory, "print the inventory and where it is")
+    capture = command("capture", _capture, "print, as JSON, what hypervisor_info tells of a host, with versions and digest")
+    capture.add_argument("name")
+    capture.add_argument("section", nargs="*", metavar="SECTION", help="only these sections of the facts")
     command("snapshot", _snapshot, "print, as JSON, what a host could change on this machine")
     compare = command("compare", _compare, "compare the machine with a snapshot; exit status 1 if they differ")
     compare.add_argument("file", type=pathlib.Path)
@@ -171,6 +175,30 @@ def _inventory(_options: argparse.Namespace) -> int:
     path = _hosts.publish()
     print(f"# {path}")
     print(path.read_text(encoding="ascii"), end="")
+    return 0
+
+
+def _capture(options: argparse.Namespace) -> int:
+    try:
+        from . import modules
+    except ImportError as error:
+        raise RigError(f"a module is run by Ansible's own code, which this Python has not: {error}") from None
+    host = _hosts.get(options.name)
+    facts = modules.call(host, "hypervisor_info")["hypervisor"]
+    unknown = sorted(set(options.section) - set(facts))
+    if unknown:
+        raise RigError(f"hypervisor_info has no section {', '.join(unknown)}; it has {', '.join(facts)}")
+    kept = {name: facts[name] for name in options.section or facts}
+    captured = {
+        "command": ["python3", "tests/rig", "capture", *sys.argv[2:]],
+        "release": host.release,
+        "kernel": facts["host"]["kernel"],
+        "libvirt": facts["libvirt"]["version"],
+        "qemu": facts["libvirt"]["qemu_version"],
+        "sha256": hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest(),
+        "facts": kept,
+    }
+    print(json.dumps(captured, sort_keys=True))
     return 0
 
 

@@ -201,5 +201,7 @@ def test_nothing_private_is_published() -> None:
 
 def test_generated_files_are_what_their_command_prints() -> None:
     for entry in yaml.safe_load((ROOT / "tests/generated.yml").read_text(encoding="utf-8")):
+        if "sha256" in entry:  # of a machine: tests/unit/rules/test_captured.py
+            continue
         printed = subprocess.run(entry["command"], cwd=ROOT, check=True, capture_output=True).stdout
         assert (ROOT / entry["path"]).read_bytes() == printed, f"{entry['path']} is not what {entry['command']} prints"
