@@ -185,7 +185,7 @@ def find_init(supervisor: int) -> int:
 
 def _says_ssh(address: str) -> bool:
     try:
-        with socket.create_connection((address, 22), timeout=1.0) as connection:
+        with socket.create_connection((address, 22), timeout=10.0) as connection:
             return connection.recv(4) == b"SSH-"
     except OSError:
         return False

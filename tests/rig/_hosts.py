@@ -107,6 +107,9 @@ def up(
         facts = _register(mark, name, release, image, disk, shared)
         if disk:
             (pathlib.Path(facts["directory"]) / _vmboot.WORDS).write_text(" ".join(words), encoding="ascii")
+            # To wait for it means to come in by ssh already.
+            with locked("publish"):
+                _write_lists(_registry.scope_dir(), _registry.everyone())
         _start(facts)
         started = _open(facts)
         started.wait_for_boot()
@@ -170,13 +173,17 @@ def publish() -> pathlib.Path:
     directory.mkdir(parents=True, exist_ok=True)
     with locked("publish"):
         hosts = _registry.everyone()
-        (directory / "known_hosts").write_text(_ssh.known_hosts(hosts), encoding="ascii")
-        (directory / "inventory.yml").write_text(_ssh.inventory(hosts), encoding="ascii")
+        _write_lists(directory, hosts)
         for facts in hosts:
             # One that is on its way up has it from its boot, or gets it at its own end of it.
             with contextlib.suppress(RigError):
                 _open(facts).put("/etc/hosts", _ssh.hosts_file(hosts).encode())
     return directory / "inventory.yml"
+
+
+def _write_lists(directory: pathlib.Path, hosts: list[Facts]) -> None:
+    (directory / "known_hosts").write_text(_ssh.known_hosts(hosts), encoding="ascii")
+    (directory / "inventory.yml").write_text(_ssh.inventory(hosts), encoding="ascii")
 
 
 def _register(
