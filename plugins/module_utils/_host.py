@@ -9,13 +9,10 @@ import builtins
 import contextlib
 import errno
 import grp
-import json
 import os
 import pwd
-import select
 import signal
 import stat
-import time
 import typing as t
 from dataclasses import dataclass
 
@@ -282,7 +279,7 @@ class Host:
         try:
             out, err = process.communicate(stdin, timeout)
         except BaseException as error:
-            _kill_session(process.pid)
+            kill_session(process.pid)
             process.communicate()
             if isinstance(error, subprocess.TimeoutExpired):
                 raise HostError(f"{' '.join(argv)} gave no answer within {timeout:g} seconds and was killed.") from None
@@ -299,28 +296,9 @@ class Host:
         :param timeout: seconds, after which the child's whole session is killed and HostError raised. A command that
             ``function`` runs has a session of its own: give it a shorter limit.
         """
-        reader, writer = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            os.setsid()
-            os._exit(_answer(writer, function))
-        os.close(writer)
-        try:
-            answer = _read_until(reader, time.monotonic() + timeout)
-        finally:
-            os.close(reader)
-            _kill_session(pid)
-            os.waitpid(pid, 0)
-        if answer is None:
-            raise HostError(f"No answer within {timeout:g} seconds; the attempt was ended.")
-        if not answer:
-            raise HostError("A child process ended without an answer.")
-        kind, value = json.loads(answer)
-        if kind == "oserror":
-            raise OSError(*value)
-        if kind == "refused":
-            raise HostError(value[0], **value[1])
-        return value
+        from ._child import call
+
+        return call(function, timeout)
 
     def in_mount_namespace(self, pid: int, function: t.Callable[[], t.Any]) -> t.Any:
         """``in_child``, inside the mount namespace of process ``pid`` (setns(2))."""
@@ -496,38 +474,7 @@ def _identity(path: str) -> tuple[int, ...] | None:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _answer(writer: int, function: t.Callable[[], t.Any]) -> int:
-    """In the child: call, and write ["ok" | "refused" | "oserror", value] as JSON. The exit status."""
-    try:
-        answer = ["ok", function()]
-    except HardeningError as error:
-        answer = ["refused", [str(error), error.facts]]
-    except OSError as error:
-        answer = ["oserror", [error.errno, error.strerror, error.filename]]
-    except BaseException as error:  # the child must not unwind into the parent's code
-        answer = ["refused", [f"{type(error).__name__}: {error}", {}]]
-    try:
-        with open(writer, "wb") as stream:
-            stream.write(json.dumps(answer).encode())
-    except OSError:
-        return 1
-    return 0
-
-
-def _read_until(fd: int, deadline: float) -> bytes | None:
-    """All that comes until the other end closes; None when the monotonic ``deadline`` passes first."""
-    parts: list[bytes] = []
-    while True:
-        left = deadline - time.monotonic()
-        if left <= 0 or not select.select([fd], [], [], left)[0]:
-            return None
-        part = os.read(fd, 1 << 16)
-        if not part:
-            return b"".join(parts)
-        parts.append(part)
-
-
-def _kill_session(leader: int) -> None:
+def kill_session(leader: int) -> None:
     try:
         os.killpg(leader, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
