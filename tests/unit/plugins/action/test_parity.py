@@ -22,7 +22,7 @@ TEMPLATE = "{{ 7 * 7 }}"
 
 @pytest.fixture
 def run(tmp_path: Path) -> t.Callable[..., t.Any]:
-    """Run the module with options over good and fine, odd (another user), gone (no facts) and a host of another group."""
+    """Run the module with options over good, fine, odd (another user), gone (no facts) and a host of another group."""
     moment = {"host__time": time.time()}
     given = {
         "good": host("good", **moment),
@@ -76,7 +76,8 @@ def test_writes_reports_for_their_owner_alone(run: t.Callable[..., t.Any], tmp_p
     assert run(report_dir=str(reports))["files"] == [str(reports / "parity.json"), str(reports / "parity.html")]
     assert sorted(path.name for path in reports.iterdir()) == ["parity.html", "parity.json"]
     assert (reports / "parity.json").stat().st_mode & 0o777 == 0o600
-    assert json.loads((reports / "parity.json").read_text(encoding="utf-8"))["schema"] == "hypervisor.hardening/parity/1"
+    whole = json.loads((reports / "parity.json").read_text(encoding="utf-8"))
+    assert whole["schema"] == "hypervisor.hardening/parity/1"
 
 
 def test_a_part_agrees_on_nothing(run: t.Callable[..., t.Any]) -> None:

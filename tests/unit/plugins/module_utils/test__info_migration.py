@@ -52,14 +52,16 @@ def look(host: Machine) -> dict[str, t.Any]:
 
 
 def guest(host: Machine, name: str, pid: int, inside: str, *words: str, kind: str = "kvm", cpu: str = "") -> None:
-    xml = f"<domstatus pid='{pid}'><domain type='{kind}'><name>{name}</name>{cpu}<devices>{inside}</devices></domain></domstatus>"
-    host.guest(name, pid, ticks_now(), status=xml)
+    domain = f"<domain type='{kind}'><name>{name}</name>{cpu}<devices>{inside}</devices></domain>"
+    host.guest(name, pid, ticks_now(), status=f"<domstatus pid='{pid}'>{domain}</domstatus>")
     line = ("/usr/bin/qemu-system-x86_64", "-name", f"guest={name}", *words)
     host.put(f"/proc/{pid}/cmdline", "".join(f"{word}\0" for word in line))
 
 
 def test_what_the_file_decides(host: Machine) -> None:
-    host.put(CONF, 'seccomp_sandbox = 0\nnamespaces = []\nmigration_address = "192.0.2.1"\nmigration_port_min = 49200\n')
+    host.put(
+        CONF, 'seccomp_sandbox = 0\nnamespaces = []\nmigration_address = "192.0.2.1"\nmigration_port_min = 49200\n'
+    )
     found = look(host)
     assert (found["values"]["seccomp_sandbox"], found["values"]["namespaces"]) == (False, [])
     assert found["values"]["dynamic_ownership"] is True
