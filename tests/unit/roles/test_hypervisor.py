@@ -19,16 +19,17 @@ def read(path: str) -> t.Any:
 
 TASKS = read("hypervisor/tasks/harden.yml")
 IMPORT = "ansible.builtin.import_role"
+INCLUDE = "ansible.builtin.include_role"
 RESTART = "hypervisor.hardening.daemon_restart"
 
 
 def test_the_restart_comes_after_all_that_may_need_one_and_before_the_guests_are_looked_at() -> None:
     steps = [
-        task[IMPORT]["name"].rpartition("_")[2] if IMPORT in task else "restart"
+        task.get(IMPORT, task.get(INCLUDE, {"name": "restart"}))["name"].rpartition("_")[2]
         for task in TASKS
         if "ansible.builtin.debug" not in task
     ]
-    assert steps[:6] == ["mounts", "hugepages", "qemu", "restart", "taps", "verify"]
+    assert steps == ["mounts", "hugepages", "qemu", "restart", "taps", "launchers", "verify", "audit"]
 
 
 def test_no_role_restarts_by_itself() -> None:
@@ -39,7 +40,8 @@ def test_no_role_restarts_by_itself() -> None:
 
 
 def test_each_role_has_its_switch() -> None:
-    switches = {task[IMPORT]["name"].rpartition("_")[2]: task["when"] for task in TASKS if IMPORT in task}
+    roles = [(task.get(IMPORT, task.get(INCLUDE)), task["when"]) for task in TASKS if IMPORT in task or INCLUDE in task]
+    switches = {role["name"].rpartition("_")[2]: condition for role, condition in roles}
     assert switches == {topic: f"hypervisor_{topic}_enabled | bool" for topic in switches}
 
 
