@@ -95,7 +95,11 @@ def _tables(reader: Reader) -> tuple[list[Table] | None, list[str]]:
             tables += _iptables_save(reader, "legacy-")
             tools.append("iptables-legacy-save")
     except (HostError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        words = str(error) if isinstance(error, (HostError, OSError)) else f"not understood: {type(error).__name__}: {error}"
+        words = (
+            str(error)
+            if isinstance(error, (HostError, OSError))
+            else f"not understood: {type(error).__name__}: {error}"
+        )
         reader.note("packet filter", words)
         return None, []
     return tables, tools

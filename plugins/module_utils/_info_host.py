@@ -53,7 +53,10 @@ def _cgroup(host: Host) -> dict[str, t.Any]:
     of_v1 = {word for mount in mounts if mount.fstype == "cgroup" for word in mount.options.split(",")}
     found = of_v1 & {"cpu", "cpuacct", "cpuset", "memory", "devices", "blkio", "freezer", "hugetlb", "pids"}
     # what version 1 calls blkio is io in version 2
-    return {"version": 1 if found else None, "controllers": sorted(found - {"blkio"} | ({"io"} if "blkio" in found else set()))}
+    return {
+        "version": 1 if found else None,
+        "controllers": sorted(found - {"blkio"} | ({"io"} if "blkio" in found else set())),
+    }
 
 
 def _os_release(context: Context) -> str:

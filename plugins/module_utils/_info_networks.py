@@ -80,9 +80,7 @@ def _guests(context: Context, reader: Reader) -> dict[str, set[str]] | None:
     return None if unread else found
 
 
-def _bridges(
-    reader: Reader, devices: list[_netdev.Device], networks: list[dict[str, t.Any]]
-) -> list[dict[str, t.Any]]:
+def _bridges(reader: Reader, devices: list[_netdev.Device], networks: list[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
     bridges = [device for device in devices if device.kind == "bridge"]
     of_libvirt = {network["bridge"]: network["name"] for network in networks if network["bridge"]}
     addresses = _addresses(reader) if bridges else {}

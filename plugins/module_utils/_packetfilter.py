@@ -62,7 +62,9 @@ def verdict(tables: t.Iterable[Table], family: int, port: int) -> str:
 
     :param family: 4 or 6.
     """
-    outcomes = [_outcome(table, chain, port) for table in tables if family in table.families for chain in table.base("input")]
+    outcomes = [
+        _outcome(table, chain, port) for table in tables if family in table.families for chain in table.base("input")
+    ]
     # every base chain has to accept a packet
     if any(outcome == {DROP} for outcome in outcomes):
         return CLOSED

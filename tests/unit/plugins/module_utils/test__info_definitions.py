@@ -42,7 +42,12 @@ def disk(inside: str, *, target: str = "vdb", attributes: str = "type='file'") -
         (
             "<cpu><model>Haswell</model><feature name='spec-ctrl' policy='require'/><feature name='ssbd'/>"
             "<feature name='md-clear' policy='disable'/><feature name='rdctl-no' policy='forbid'/></cpu>",
-            {"mode": "custom", "model": "Haswell", "given": ["spec-ctrl", "ssbd"], "taken_away": ["md-clear", "rdctl-no"]},
+            {
+                "mode": "custom",
+                "model": "Haswell",
+                "given": ["spec-ctrl", "ssbd"],
+                "taken_away": ["md-clear", "rdctl-no"],
+            },
         ),
     ],
 )
@@ -82,7 +87,9 @@ def test_a_plain_disk_is_not_told(host: DomainHost) -> None:
         (disk("<source dev='/dev/sdx'/>", attributes="type='block' rawio='yes'"), {"scsi": ["rawio"]}),
         (disk("<source dev='/dev/sdx'/>", attributes="type='block' sgio='unfiltered'"), {"scsi": ["sgio unfiltered"]}),
         (
-            disk("<source dev='/dev/sdx'><reservations managed='yes'/></source>", attributes="type='block' device='lun'"),
+            disk(
+                "<source dev='/dev/sdx'><reservations managed='yes'/></source>", attributes="type='block' device='lun'"
+            ),
             {"scsi": ["lun", "reservations"]},
         ),
         (
