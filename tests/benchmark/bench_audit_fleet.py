@@ -9,6 +9,7 @@ comes after the last host was read happens once, on the controller, and is told 
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import tempfile
 import time
@@ -47,25 +48,25 @@ def timed(play: t.Any, path: pathlib.Path, **variables: t.Any) -> tuple[float, d
     return took, done
 
 
+def measure(path: pathlib.Path, size: int, reports: pathlib.Path) -> None:
+    ping, _done = timed(PING, path)
+    audit, done = timed("audit", path, hypervisor_audit_report_dir=str(reports))
+    read, kept, judged = (done[name] for name in ("Read the host", "Keep what was read", "Judge"))
+    print(f"hosts: {size}, forks: {FORKS}")
+    print(f"  ping                           {ping:6.1f} s")
+    print(f"  audit, with JSON and HTML      {audit:6.1f} s   {audit / ping:.1f} times as long")
+    print(f"    until each host is read      {read:6.1f} s")
+    print(f"    keep what was read           {kept - read:6.1f} s")
+    print(f"    judge and write the reports  {judged - kept:6.1f} s")
+    print(f"    tell, hand on, fail          {audit - judged:6.1f} s")
+
+
 def main() -> None:
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        rig.host("trixie", "fleet-1") as one,
-        rig.host("trixie", "fleet-2") as two,
-    ):
+    with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
         directory = pathlib.Path(scratch)
+        hosts = [stack.enter_context(rig.host("trixie", f"fleet-{number}")) for number in (1, 2)]
         for size in SIZES:
-            path = inventory([one, two], size, directory)
-            ping, _done = timed(PING, path)
-            audit, done = timed("audit", path, hypervisor_audit_report_dir=str(directory / "reports"))
-            judging = done["Judge"] - done["Keep what was read"]
-            print(f"hosts: {size}, forks: {FORKS}")
-            print(f"  ping                           {ping:6.1f} s")
-            print(f"  audit, with JSON and HTML      {audit:6.1f} s   {audit / ping:.1f} times as long")
-            print(f"    until each host is read      {done['Read the host']:6.1f} s")
-            print(f"    keep what was read           {done['Keep what was read'] - done['Read the host']:6.1f} s")
-            print(f"    judge and write the reports  {judging:6.1f} s")
-            print(f"    tell, hand on, fail          {audit - done['Judge']:6.1f} s")
+            measure(inventory(hosts, size, directory), size, directory / "reports")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 # Copyright: hypervisor.hardening contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""hypervisor_info on real hosts: what images hang on, networks and bridges, other services, keys of ssh, machine types and
-tables of nftables are as qemu-img, virsh, ip, ss, ssh-keygen and the kernel have them, and judged so."""
+"""hypervisor_info on real hosts: what images hang on, networks and bridges, other services, keys of ssh, machine types
+and tables of nftables are as qemu-img, virsh, ip, ss, ssh-keygen and the kernel have them, and judged so."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def message(kind, flags, family, body=b"", resource=0):
     return struct.pack("=IHHIIBBH", 20 + len(body), kind, flags, 1, 0, family, 0, socket.htons(resource)) + body
 name = b"fence\\0"
 hook = attribute(4 | 0x8000, attribute(1, struct.pack(">I", 1)) + attribute(2, struct.pack(">i", 0)))
-chain = attribute(1, name) + attribute(3, b"input\\0") + hook + attribute(5, struct.pack(">I", 1)) + attribute(7, b"filter\\0")
+chain = attribute(1, name) + attribute(3, b"input\\0") + hook
+chain += attribute(5, struct.pack(">I", 1)) + attribute(7, b"filter\\0")
 begin, end = message(16, 1, 0, resource=10), message(17, 1, 0, resource=10)
 make = begin + message(0xA00, 0x405, 1, attribute(1, name)) + message(0xA03, 0x405, 1, chain) + end
 drop = begin + message(0xA02, 5, 1, attribute(1, name)) + end
@@ -98,6 +99,8 @@ def test_what_images_hang_on_is_as_qemu_img_made_it(host: rig.Host) -> None:
 
 
 def test_networks_and_bridges_are_as_virsh_and_ip_say(host: rig.Host) -> None:
+    # where libvirt keeps the addresses of guests, and dnsmasq its files
+    script(host, "mkdir -p /var/lib/libvirt/dnsmasq")
     host.put("/run/lab.xml", LAB.encode())
     guests.virsh(host, "net-define", "/run/lab.xml")
     assert look(host)[1]["default-nat-network-unused", "lab"] == "not_applicable"

@@ -1,8 +1,8 @@
 # Copyright: hypervisor.hardening contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Controls that every hypervisor must have and that a container cannot show in both states: on the facts of a real host,
-captured by the command in tests/generated.yml, with what another kernel or another machine would tell in its place.
+"""Controls that every hypervisor must have and that a container cannot show in both states: on the facts of a real
+host, captured by the command in tests/generated.yml, with what another kernel or machine would tell in its place.
 
 Each change is named by its cause, and sets no more than the facts that the cause sets.
 """

@@ -74,7 +74,10 @@ def test_the_operator_decides() -> None:
 
 @pytest.mark.parametrize(
     ("choice", "error"),
-    [({"qemu_user": 0}, "qemu_user is nothing that can be agreed on"), ({"qemu_uid": "root"}, "qemu_uid: 'root' is not")],
+    [
+        ({"qemu_user": 0}, "qemu_user is nothing that can be agreed on"),
+        ({"qemu_uid": "root"}, "qemu_uid: 'root' is not"),
+    ],
 )
 def test_a_choice_that_is_none(choice: dict[str, t.Any], error: str) -> None:
     found = agreed(choice=choice)
