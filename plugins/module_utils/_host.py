@@ -9,12 +9,15 @@ import builtins
 import contextlib
 import errno
 import grp
+import json
 import os
 import pwd
-import signal
 import stat
+import time
 import typing as t
 from dataclasses import dataclass
+
+from ._child import answer, kill_session, read_until
 
 if t.TYPE_CHECKING:
     from ._atomic import Whole
@@ -296,9 +299,28 @@ class Host:
         :param timeout: seconds, after which the child's whole session is killed and HostError raised. A command that
             ``function`` runs has a session of its own: give it a shorter limit.
         """
-        from ._child import call
-
-        return call(function, timeout)
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.setsid()
+            os._exit(answer(writer, function))
+        os.close(writer)
+        try:
+            told = read_until(reader, time.monotonic() + timeout)
+        finally:
+            os.close(reader)
+            kill_session(pid)
+            os.waitpid(pid, 0)
+        if told is None:
+            raise HostError(f"No answer within {timeout:g} seconds; the attempt was ended.")
+        if not told:
+            raise HostError("A child process ended without an answer.")
+        kind, value = json.loads(told)
+        if kind == "oserror":
+            raise OSError(*value)
+        if kind == "refused":
+            raise HostError(value[0], **value[1])
+        return value
 
     def in_mount_namespace(self, pid: int, function: t.Callable[[], t.Any]) -> t.Any:
         """``in_child``, inside the mount namespace of process ``pid`` (setns(2))."""
@@ -472,10 +494,3 @@ def _identity(path: str) -> tuple[int, ...] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def kill_session(leader: int) -> None:
-    try:
-        os.killpg(leader, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass

@@ -9,7 +9,6 @@ It is booted with its mitigations off, weakened, looked at; mended, booted witho
 from __future__ import annotations
 
 import time
-import typing as t
 
 import pytest
 import rig
