@@ -3,18 +3,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The controls that only a host with a kernel of its own can show, seen to fail and to pass in one virtual machine.
 
-It is booted with its mitigations off, weakened, looked at; mended, booted without that switch, and looked at again.
+It is booted with its mitigations off, weakened and looked at; mended, hardened at level strict, booted without that
+switch, and looked at again.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
 import pytest
 import rig
 import yaml
 from integration.test_audit_controls import LIVE, NOT_LIVE
-from rig import guests, modules
+from rig import guests, modules, playbooks
 
 from ansible_collections.hypervisor.hardening.plugins.filter.audit import OWN_RULES, judge
 
@@ -91,12 +93,27 @@ for function in {GIVEN} {MATE}; do
 done
 """
 
+# Level strict fails on every weakness, a missing or lax label of AppArmor's among them.
+STRICT = {"hypervisor_level": "strict"}
+
 Findings = dict[str, dict[str, str]]
 
 
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """What the audit says of the host when it is weak and when it is good, and what hardening it in between did."""
+
+    weak: Findings
+    good: Findings
+    hardened: playbooks.Run
+    #: After the boot that followed.
+    again: playbooks.Run
+    verified: playbooks.Run
+    label: str
+
+
 @pytest.fixture(scope="module")
-def seen() -> tuple[Findings, Findings]:
-    """What the audit says of the host when it is weak, and when it is good."""
+def seen() -> Seen:
     with rig.vm("trixie", HOST, words=["mitigations=off", "intel_iommu=on"]) as host:
         for guest in (PASSTHROUGH, WITHOUT_SVM):
             host.put("/run/guest.xml", guest.xml().encode())
@@ -108,10 +125,18 @@ def seen() -> tuple[Findings, Findings]:
         weak = findings(host)
         script(host, MEND)
         guests.virsh(host, "undefine", PASSTHROUGH.name)
+        hardened = playbooks.play("harden", host.inventory, variables=STRICT)
         host.reboot("intel_iommu=on")
         script(host, GIVE_BOTH)
-        guests.start(host, guests.Guest("free"))
-        return weak, findings(host)
+        pid = guests.start(host, guests.Guest("free", uuid=UUID))
+        return Seen(
+            weak,
+            findings(host),
+            hardened,
+            playbooks.play("harden", host.inventory, "--check", variables=STRICT),
+            playbooks.play("verify", host.inventory, variables=STRICT),
+            host.get(f"/proc/{pid}/attr/current").decode(),
+        )
 
 
 def script(host: rig.VirtualMachine, text: str) -> None:
@@ -131,18 +156,24 @@ def findings(host: rig.VirtualMachine) -> Findings:
 
 
 @pytest.mark.parametrize("rule", LIVE_VM)
-def test_it_fails_where_it_lacks(seen: tuple[Findings, Findings], rule: str) -> None:
+def test_it_fails_where_it_lacks(seen: Seen, rule: str) -> None:
     """``pending`` where a value that was written to the running kernel alone goes with a reboot."""
-    weak, _good = seen
-    assert weak[rule][LIVE_VM[rule][0]] in ("fail", "pending")
+    assert seen.weak[rule][LIVE_VM[rule][0]] in ("fail", "pending")
 
 
 @pytest.mark.parametrize("rule", LIVE_VM)
-def test_it_passes_where_it_holds(seen: tuple[Findings, Findings], rule: str) -> None:
-    weak, good = seen
+def test_it_passes_where_it_holds(seen: Seen, rule: str) -> None:
     # Nested virtualization is off in the end, and then nothing has to be declared.
-    where = weak if rule == "guest-nested-flag-declared" else good
+    where = seen.weak if rule == "guest-nested-flag-declared" else seen.good
     assert where[rule][LIVE_VM[rule][1]] == "pass"
+
+
+def test_a_hardened_host_is_hardened_after_a_boot_and_its_guests_are_confined_by_apparmor(seen: Seen) -> None:
+    assert seen.hardened.rc == 0, seen.hardened.text
+    assert seen.hardened.results("qemu_conf")[0]["changes"]
+    assert (seen.again.rc, seen.again.changed) == (0, []), seen.again.text
+    assert seen.verified.rc == 0, seen.verified.text
+    assert seen.label == f"libvirt-{UUID} (enforce)\n"
 
 
 def test_all_but_a_few_of_the_controls_that_each_host_must_have_are_seen() -> None:

@@ -54,11 +54,15 @@ def begin(*words: str, cache: pathlib.Path | None = None) -> subprocess.Popen[st
     )
 
 
-def test_a_virtual_machine_confines_guests_with_apparmor_and_goes_without_a_trace(before: rig.Snapshot) -> None:
-    begun = time.monotonic()
-    process = begin("up", "v13", "--vm", "--words", "lockdown=none")
+def command(*words: str) -> None:
+    process = begin(*words)
     said = process.communicate()[0]
     assert process.returncode == 0, said
+
+
+def test_a_virtual_machine_confines_guests_with_apparmor_and_goes_without_a_trace(before: rig.Snapshot) -> None:
+    begun = time.monotonic()
+    command("up", "v13", "--vm", "--words", "lockdown=none")
     host = rig.get("v13")
     print(f"up in {time.monotonic() - begun:.1f} s")
 
@@ -89,8 +93,7 @@ def test_a_virtual_machine_confines_guests_with_apparmor_and_goes_without_a_trac
         assert greeting.stdout == "SSH-", "hosts reach each other by name"
         assert host.run(["bash", "-c", "head -c4 < /dev/tcp/h13/22"]).stdout == "SSH-"
 
-    process = begin("down", "--all")
-    assert process.wait() == 0, process.communicate()[0]
+    command("down", "--all")
     assert rig.differences(before, rig.snapshot(SCOPE)) == []
 
 
@@ -106,8 +109,7 @@ def test_a_broken_off_up_leaves_nothing(before: rig.Snapshot, number: int, secon
     process.communicate(timeout=30)
     if number == signal.SIGKILL:
         # Nobody was left to clean up: the next command does, whichever it is.
-        listing = begin("list")
-        assert listing.wait() == 0, listing.communicate()[0]
+        command("list")
     _base.wait_for("its processes to go", lambda: not rig.snapshot(SCOPE)["processes"], patience=10)
     assert rig.differences(before, rig.snapshot(SCOPE)) == []
 
