@@ -275,6 +275,7 @@ class Host:
         pid = os.fork()
         if pid == 0:
             os.setsid()
+            _let_go_of_output()
             os._exit(_answer(writer, function))
         os.close(writer)
         try:
@@ -456,6 +457,14 @@ def _identity(path: str) -> tuple[int, ...] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _let_go_of_output() -> None:
+    """In the child: whoever reads this process's output to its end must not wait for a child that outlives it."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    for fd in (1, 2):
+        os.dup2(null, fd)
+    os.close(null)
 
 
 def _answer(writer: int, function: t.Callable[[], t.Any]) -> int:
