@@ -17,6 +17,7 @@ def answer(writer: int, function: t.Callable[[], t.Any]) -> int:
     """In the child: call, and write ["ok" | "refused" | "oserror", value] as JSON. The exit status."""
     from ._host import HardeningError
 
+    _let_go_of_output()
     try:
         told = ["ok", function()]
     except HardeningError as error:
@@ -32,6 +33,14 @@ def answer(writer: int, function: t.Callable[[], t.Any]) -> int:
     except OSError:
         return 1
     return 0
+
+
+def _let_go_of_output() -> None:
+    """Whoever reads this process's output to its end must not wait for a child that outlives it."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    for fd in (1, 2):
+        os.dup2(null, fd)
+    os.close(null)
 
 
 def read_until(fd: int, deadline: float) -> bytes | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 import typing as t
 
 from . import _agreement, _gatevalues, _incoming
@@ -25,9 +26,10 @@ OFF, ENFORCE = "off", "enforce"
 # Python itself ends with 1 or 2 where it fails.
 ALLOWED, REFUSED = 0, 3
 
-# Together below the two seconds that a migration may have to wait for this (see _gatehook for what is around them).
-JUDGE_SECONDS = 1.4
+# A migration may have to wait for two seconds.
+SECONDS = 2.0
 _LOG_SECONDS = 0.3
+_LEAST = 0.1
 _LINE_LIMIT = 900
 
 
@@ -38,14 +40,16 @@ class Answer(t.NamedTuple):
     notes: list[str]
 
 
-def main(mode: str, guest: str) -> int:
+def main(mode: str, guest: str, begun: float) -> int:
     """Judge the guest whose XML is on standard input, log it, and return the exit status.
 
     :param mode: ``warn`` or ``enforce``.
+    :param begun: when this began, by the monotonic clock: the import of all this counts as well.
     """
     host = Host()
+    left = max(begun + SECONDS - 2 * _LOG_SECONDS - time.monotonic(), _LEAST)
     try:
-        refusals, notes = host.in_child(lambda: judge(host, _stdin()), timeout=JUDGE_SECONDS)
+        refusals, notes = host.in_child(lambda: judge(host, _stdin()), timeout=left)
     except (HardeningError, OSError) as error:
         refusals, notes = [f"the gate came to no judgement: {error}"], []
     line = message(guest, refusals)

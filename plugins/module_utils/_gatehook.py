@@ -14,7 +14,7 @@ import hashlib
 import importlib.util
 import typing as t
 
-from ._gate import DIRECTORY, IDENT, REFUSED
+from ._gate import DIRECTORY, IDENT, REFUSED, SECONDS
 from ._host import HardeningError
 
 FRONT = f"{DIRECTORY}/hook"
@@ -29,15 +29,17 @@ MODULES = (
     *("_proc", "_qemu", "_reader", "_statefile", "_syscalls", "_tapverdict", "_tcp", "_virconf"),
 )
 
-# The signal ends what hangs before main() can bound it.
+# The signal ends what hangs where main() cannot bound it.
 _MAIN = f"""import signal
 import sys
+import time
 
-signal.setitimer(signal.ITIMER_REAL, 2)
+signal.setitimer(signal.ITIMER_REAL, {SECONDS})
+begun = time.monotonic()
 
 from {_PACKAGE}._gate import main
 
-sys.exit(main(*sys.argv[1:3]))
+sys.exit(main(*sys.argv[1:3], begun))
 """
 
 # {next_one} is only where the installed libvirt knows no directory of hooks: there this script takes the place of the

@@ -39,7 +39,7 @@ class Call:
     def __call__(self, mode: str, xml: bytes = PLAIN, guest: str = "web") -> int:
         self._patch.setattr(sys, "stderr", self.said)
         self._patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(xml)))
-        return _gate.main(mode, guest)
+        return _gate.main(mode, guest, time.monotonic())
 
     @property
     def logged(self) -> list[str]:
@@ -143,6 +143,14 @@ def test_what_hangs_is_ended_in_time(call: Call, monkeypatch: pytest.MonkeyPatch
     assert time.monotonic() - begun < 2
     assert "No answer within" in call.said.getvalue()
     assert call("warn") == ALLOWED
+
+
+def test_a_slow_start_counts(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_gate, "judge", lambda *_words: time.sleep(60))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(PLAIN)))
+    begun = time.monotonic()
+    assert _gate.main("warn", "web", begun - 30) == ALLOWED
+    assert "No answer within 0.1 seconds" in call.logged[-1]
 
 
 def test_one_line_for_any_name(call: Call) -> None:
