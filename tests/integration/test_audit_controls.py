@@ -13,7 +13,7 @@ import re
 
 import pytest
 import rig
-from rig import guests, modules
+from rig import certificates, guests, modules
 
 from ansible_collections.hypervisor.hardening.plugins.filter.audit import judge
 
@@ -110,19 +110,6 @@ GOOD_GUEST = guests.Guest(
     extra_devices=["<graphics type='vnc' listen='127.0.0.1'/>"],
 )
 
-CERTIFICATES = """
-set -e
-mkdir -p /etc/pki/CA /etc/pki/libvirt/private
-cd /etc/pki/CA
-openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=test-ca -keyout /root/ca.key -out cacert.pem
-cd /etc/pki/libvirt
-openssl req -newkey rsa:2048 -nodes -subj "/CN=$(hostname)" -keyout private/serverkey.pem -out /root/server.csr
-printf 'subjectAltName=DNS:%s\\nextendedKeyUsage=serverAuth\\n' "$(hostname)" >/root/extensions
-openssl x509 -req -in /root/server.csr -CA /etc/pki/CA/cacert.pem -CAkey /root/ca.key -CAcreateserial -days 30 \
-    -extfile /root/extensions -out servercert.pem
-rm -f /root/ca.key /etc/pki/CA/cacert.srl
-chmod 0600 private/serverkey.pem
-"""
 EVERYBODY = """
 polkit.addRule(function(action, subject) {
     if (action.id == "org.libvirt.unix.manage") return polkit.Result.YES;
@@ -148,6 +135,16 @@ def good() -> dict[str, set[str]]:
         return states(host)
 
 
+def certify(host: rig.Host) -> None:
+    """Give the daemon what it takes for its TLS socket."""
+    with certificates.authority() as authority:
+        pair = authority.issue(host.name, ["server"])
+    host.run(["mkdir", "-p", "/etc/pki/CA", "/etc/pki/libvirt/private"])
+    host.put("/etc/pki/CA/cacert.pem", authority.certificate.encode())
+    host.put("/etc/pki/libvirt/servercert.pem", pair.certificate.encode())
+    host.put("/etc/pki/libvirt/private/serverkey.pem", pair.key.encode(), mode=0o600)
+
+
 def script(host: rig.Host, text: str) -> None:
     host.run(["sh", "-ec", text])
 
@@ -171,7 +168,7 @@ def kernel(host: rig.Host, release: str) -> None:
 
 
 def weaken(host: rig.Host) -> None:
-    script(host, CERTIFICATES)
+    certify(host)
     host.put(QEMU_CONF, host.get(QEMU_CONF) + WEAK_QEMU_CONF, mode=0o600)
     host.put("/etc/libvirt/libvirtd.conf", host.get("/etc/libvirt/libvirtd.conf") + WEAK_DAEMON_CONF)
     script(host, f"truncate --size 1M {IMAGE}; chmod 0644 {IMAGE}")
@@ -202,7 +199,7 @@ def weaken(host: rig.Host) -> None:
 
 
 def strengthen(host: rig.Host) -> None:
-    script(host, CERTIFICATES)
+    certify(host)
     settings = b'migrate_tls_force = 1\nmigration_address = "198.51.100.7"\n'
     host.put(QEMU_CONF, host.get(QEMU_CONF) + settings, mode=0o600)
     listen(host, "libvirtd-tls.socket")
