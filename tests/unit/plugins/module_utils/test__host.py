@@ -245,3 +245,47 @@ def test_a_mount_counts_as_a_change_and_its_rehearsal_does_not(tmp_path: Path, m
         return [*seen, other.changed]
 
     assert Host().in_child(attempt) == [False, True, True]
+
+
+def test_nobody_waits_for_the_output_of_a_child_that_is_still_there(capfd: pytest.CaptureFixture[str]) -> None:
+    """A shell reads what a command prints until the last process that could print has ended."""
+
+    def outlive() -> list[str]:
+        os.write(1, b"to nobody")
+        os.write(2, b"to nobody")
+        return [os.readlink(f"/proc/self/fd/{fd}") for fd in (1, 2)]
+
+    assert Host().in_child(outlive) == [os.devnull, os.devnull]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_links_and_names(tmp_path: Path) -> None:
+    host = Host(str(tmp_path))
+    (tmp_path / "own").write_text("own")
+    host.symlink("own", "/link")
+    assert host.changed is True
+    assert os.readlink(tmp_path / "link") == "own"
+    with pytest.raises(FileExistsError):
+        host.symlink("other", "/link")
+    host.rename("/link", "/renamed")
+    assert os.readlink(tmp_path / "renamed") == "own"
+    host.rename("/own", "/renamed")
+    assert (tmp_path / "renamed").read_text() == "own"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["renamed"]
+
+
+def test_what_could_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(str(tmp_path))
+    host.check_makeable("/a/b/c")
+    assert list(tmp_path.iterdir()) == []
+    assert host.changed is False
+    asked = []
+
+    def statvfs(path: str) -> object:
+        asked.append(path)
+        return type("Answer", (), {"f_flag": os.ST_RDONLY})
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    with pytest.raises(HostError, match=r"/a/b/c cannot be written: its file system is mounted read-only"):
+        host.check_makeable("/a/b/c")
+    assert [path.rstrip("/") for path in asked] == [str(tmp_path)]
