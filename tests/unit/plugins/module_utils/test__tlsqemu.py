@@ -34,7 +34,7 @@ done
 
 @pytest.fixture
 def emulator(tmp_path: Path) -> str:
-    for directory in (tmp_path, *tmp_path.parents[:-2]):
+    for directory in (tmp_path, *list(tmp_path.parents)[:-2]):
         os.chmod(directory, 0o755)
     path = tmp_path / "qemu"
     path.write_text(PLAYED)
