@@ -180,7 +180,7 @@ def _modules() -> list[str]:
 
 def _devices(scope: str) -> Section:
     found = {}
-    # The node of a macvtap is called after the number of its link in another namespace, which does not tell whose it is.
+    # The node of a macvtap is called after the number of its link in another namespace, and does not tell whose it is.
     others = _others_are_up(scope)
     for path in [*pathlib.Path("/dev").glob("*"), *pathlib.Path("/dev/net").glob("*")]:
         if others and re.fullmatch(r"tap\d+", path.name):
