@@ -60,7 +60,7 @@ def snapshot(scope: str) -> Snapshot:
         "cgroups": _groups(scope),
         "loops": _loops(),
         "modules": dict.fromkeys(_modules(), "loaded"),
-        "devices": _devices(),
+        "devices": _devices(scope),
         "processes": _processes(scope),
         "hosts": {path.name: "present" for path in _registry.scope_dir(scope).glob("*/")},
     }
@@ -178,9 +178,13 @@ def _modules() -> list[str]:
     return [line.split()[0] for line in text.splitlines()]
 
 
-def _devices() -> Section:
+def _devices(scope: str) -> Section:
     found = {}
+    # The node of a macvtap is called after the number of its link in another namespace, and does not tell whose it is.
+    others = _others_are_up(scope)
     for path in [*pathlib.Path("/dev").glob("*"), *pathlib.Path("/dev/net").glob("*")]:
+        if others and re.fullmatch(r"tap\d+", path.name):
+            continue
         try:
             status = path.lstat()
         except FileNotFoundError:

@@ -32,7 +32,7 @@ with patch_module_args(json.load(sys.stdin)):
 def call(host: Host, module: str, *, check_mode: bool = False, **options: t.Any) -> dict[str, t.Any]:
     """Run a module with these options and return its result, of a failure too."""
     words, arguments = prepare(host, module, check_mode=check_mode, **options)
-    output = host.run(words, stdin=arguments, check=False, timeout=120)
+    output = host.run(words, stdin=arguments, check=False, timeout=600)
     assert output.stdout, output.stderr
     answer: dict[str, t.Any] = json.loads(output.stdout)
     return answer
