@@ -152,7 +152,7 @@ def forced(host: rig.Host) -> bool:
 
 
 def daemon(host: rig.Host) -> str:
-    """Which start of the daemon this is; one without guests ends by itself when nobody has connected for two minutes."""
+    """Which start of the daemon this is; one without guests ends by itself when nobody has connected for 2 minutes."""
     return host.run(["systemctl", "show", "-P", "InvocationID", "libvirtd.service"]).stdout
 
 
