@@ -21,7 +21,7 @@ PLAYED = """\
 #!/bin/sh
 for word; do
     directory=$(echo "$word" | sed -n 's/.*,dir=\\([^,]*\\),.*/\\1/p')
-    if [ -n "$directory" ] && ! cat "$directory"/*.pem >/dev/null; then
+    if [ -n "$directory" ] && ! cat "$directory"/*.pem >/dev/null 2>&1; then
         echo "qemu: Cannot read $directory." >&2
         exit 1
     fi
