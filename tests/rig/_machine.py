@@ -52,6 +52,8 @@ def snapshot(scope: str) -> Snapshot:
     While they have any, the values that all hosts share are left out: they are put back when the last host goes.
     """
     shared = {} if _others_are_up(scope) else {section: _section(section) for section in _RESTORED}
+    if shared:
+        shared["controllers"] = {"of the root's children": " ".join(_cgroups.shared_controllers())}
     return {
         **shared,
         "links": _links(scope),
@@ -159,8 +161,6 @@ def _mounts() -> Section:
 
 def _groups(scope: str) -> Section:
     found: Section = {}
-    if not _others_are_up(scope):
-        found["controllers of the root's children"] = " ".join(_cgroups.shared_controllers())
     for mount, fstype in _cgroups.mounts():
         for path in mount.glob("*/"):
             if not path.name.startswith(_cgroups.PREFIX) or path.name == f"{_cgroups.PREFIX}-{scope}":
