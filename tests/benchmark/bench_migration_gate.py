@@ -36,17 +36,19 @@ VALUES = {
 _INSIDE = """
 import json, resource, statistics, subprocess, sys, time
 
-hook, name, xml = sys.argv[1:4]
+hook, guest, xml = sys.argv[1:4]
 answer = {}
-for operation, phase in (("migrate", "begin"), ("reconnect", "begin")):
+bare = ["/usr/bin/python3", "-I", "-S", "-c", "pass"]
+calls = {name: [hook, guest, *name.split(), "-"] for name in ("migrate begin", "reconnect begin")}
+for name, words in {**calls, "Python alone": bare}.items():
     walls, cpus = [], []
     for _round in range(int(sys.argv[4])):
         before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-        subprocess.run([hook, name, operation, phase, "-"], stdin=open(xml), check=True)
+        subprocess.run(words, stdin=open(xml), check=True)
         walls.append((time.perf_counter() - begun) * 1000)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpus.append((after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) * 1000)
-    answer[operation] = statistics.median(walls), statistics.median(cpus)
+    answer[name] = statistics.median(walls), statistics.median(cpus)
 print(json.dumps(answer))
 """
 
@@ -60,12 +62,12 @@ def main() -> None:
             guests.stop(host, "web")
             host.put(disk, b"")  # libvirt, and nobody else, took the interface away; the image is to be there
             agreement = {"version": 1, "group": "web", "values": VALUES}
-            hook = modules.call(host, "migration_gate", agreement=agreement, mode="enforce")["hook"]
+            hook = modules.call(host, "migration_gate", agreement=agreement, mode="warn")["hook"]
             words = ["/usr/bin/python3", "-c", _INSIDE, hook, "web", "/run/web.xml", str(ROUNDS)]
             answer: dict[str, tuple[float, float]] = json.loads(host.run(words, timeout=300).stdout)
-        for operation, (wall, cpu) in answer.items():
-            print(f"  {release:<10}{operation + ' begin':<18}{cpu:6.0f} ms of the processor ({wall:.0f} by the clock)")
-        cpu = answer["migrate"][1]
+        for name, (wall, cpu) in answer.items():
+            print(f"  {release:<10}{name:<18}{cpu:6.0f} ms of the processor ({wall:.0f} by the clock)")
+        cpu = answer["migrate begin"][1]
         assert cpu < LIMIT_MS, f"the gate adds {cpu:.0f} ms to a migration, the limit is {LIMIT_MS:.0f} ms"
 
 
