@@ -12,14 +12,6 @@ from pathlib import Path
 import yaml
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.hypervisor.hardening.plugins.plugin_utils import _waivers
-from ansible_collections.hypervisor.hardening.plugins.plugin_utils._factpaths import documented
-from ansible_collections.hypervisor.hardening.plugins.plugin_utils._master import Selection, SelectionError, audit
-from ansible_collections.hypervisor.hardening.plugins.plugin_utils._plain import plain
-from ansible_collections.hypervisor.hardening.plugins.plugin_utils._query import MissingLibrary
-from ansible_collections.hypervisor.hardening.plugins.plugin_utils._rules import RuleError, load, with_params
-from ansible_collections.hypervisor.hardening.plugins.plugin_utils._survey import mapping, words
-
 DOCUMENTATION = r"""
 name: audit
 short_description: Judge hypervisors by rules
@@ -149,6 +141,15 @@ def judge(
     now: str | None = None,
     previous: dict[str, t.Any] | None = None,
 ) -> dict[str, t.Any]:
+    # Read here: to find one filter, Ansible reads all files of this directory, in every worker.
+    from ansible_collections.hypervisor.hardening.plugins.plugin_utils import _waivers
+    from ansible_collections.hypervisor.hardening.plugins.plugin_utils._factpaths import documented
+    from ansible_collections.hypervisor.hardening.plugins.plugin_utils._master import Selection, SelectionError, audit
+    from ansible_collections.hypervisor.hardening.plugins.plugin_utils._plain import plain
+    from ansible_collections.hypervisor.hardening.plugins.plugin_utils._query import MissingLibrary
+    from ansible_collections.hypervisor.hardening.plugins.plugin_utils._rules import RuleError, load, with_params
+    from ansible_collections.hypervisor.hardening.plugins.plugin_utils._survey import mapping, words
+
     if not isinstance(hosts, t.Mapping):
         raise AnsibleFilterError("audit: The input is no dictionary of host names and facts.")
     selection = Selection(str(level), *(tuple(map(str, words(names))) for names in (only, skip, disabled)))

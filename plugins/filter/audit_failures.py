@@ -8,10 +8,6 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.hypervisor.hardening.plugins.plugin_utils._master import SelectionError, failures
-from ansible_collections.hypervisor.hardening.plugins.plugin_utils._report import ReportError, require
-from ansible_collections.hypervisor.hardening.plugins.plugin_utils._survey import words
-
 DOCUMENTATION = r"""
 name: audit_failures
 short_description: Tell which findings of an audit make a host fall short
@@ -65,6 +61,11 @@ _value:
 def audit_failures(
     master: dict[str, t.Any], fail_on: list[str] | str | None = None, host: str | None = None
 ) -> list[str]:
+    # Read here: to find one filter, Ansible reads all files of this directory, in every worker.
+    from ansible_collections.hypervisor.hardening.plugins.plugin_utils._master import SelectionError, failures
+    from ansible_collections.hypervisor.hardening.plugins.plugin_utils._report import ReportError, require
+    from ansible_collections.hypervisor.hardening.plugins.plugin_utils._survey import words
+
     try:
         found = failures(require(master), words(fail_on))
     except (ReportError, SelectionError) as error:

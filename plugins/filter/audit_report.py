@@ -9,9 +9,6 @@ from importlib import import_module
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.hypervisor.hardening.plugins.plugin_utils._plain import plain
-from ansible_collections.hypervisor.hardening.plugins.plugin_utils._report import ReportError
-
 DOCUMENTATION = r"""
 name: audit_report
 short_description: Render the result of an audit
@@ -78,6 +75,10 @@ FORMATS = ("terminal", "html", "markdown", "junit", "sarif", "csv", "json", "sum
 
 # A002: an option is named as its users know it, and a filter's options are its parameters.
 def audit_report(master: t.Any, format: str) -> t.Any:  # noqa: A002
+    # Read here: to find one filter, Ansible reads all files of this directory, in every worker.
+    from ansible_collections.hypervisor.hardening.plugins.plugin_utils._plain import plain
+    from ansible_collections.hypervisor.hardening.plugins.plugin_utils._report import ReportError
+
     if format not in FORMATS:
         raise AnsibleFilterError(f"audit_report: The format {format!r} is unknown; it is one of {', '.join(FORMATS)}.")
     # Each format is read when it is asked for.

@@ -11,7 +11,8 @@ import os
 import stat
 import struct
 import time
-from dataclasses import dataclass
+import typing as t
+from dataclasses import dataclass, field
 
 from ._host import HostError
 
@@ -83,8 +84,8 @@ def write(
         The file then is the old one, unless the message says otherwise.
     """
     target = destination(root, path, unsafe_writes)
-    directory, name = os.path.split(target.path)
-    temporary = os.path.join(directory, f".{name}{TEMPORARY_SUFFIX}")
+    directory = os.path.dirname(target.path)
+    temporary = _beside(target.path)
     outcome = "was not replaced"
     try:
         fd = _lock(temporary, path)
@@ -110,6 +111,54 @@ def write(
         raise HostError(
             f"{path} {outcome}: {error.strerror} ({errno.errorcode.get(error.errno or 0, '?')})."
         ) from error
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A file as it is to be, owner and mode included."""
+
+    path: str
+    data: bytes = field(repr=False)
+    uid: int
+    gid: int
+    mode: int
+
+
+def write_together(root: str, files: t.Sequence[Whole]) -> None:
+    """Replace several files of one directory that belong together: all are ready on disk before the first is renamed.
+
+    Whoever opens them one after the other meets a mixed set only within the few renames. Extended attributes are those
+    that new files get there.
+
+    :raises HostError: whatever ``destination`` refuses, another writer for 10 seconds, or an error of the system. No
+        file is replaced then, unless the message says otherwise.
+    """
+    outcome = "Nothing was replaced"
+    ready: list[tuple[str, str, int]] = []
+    try:
+        for file in files:
+            target = destination(root, file.path)
+            temporary = _beside(target.path)
+            fd = _lock(temporary, file.path)
+            ready.append((temporary, target.path, fd))
+            _write_all(fd, file.data)
+            os.fchown(fd, file.uid, file.gid)
+            os.fchmod(fd, file.mode)
+            os.fsync(fd)
+        for temporary, path, _fd in ready:
+            os.rename(temporary, path)
+            outcome = "Some files may be the new ones and some the old ones; run again"
+        for directory in {os.path.dirname(path) for _temporary, path, _fd in ready}:
+            sync_directory(directory)
+    except OSError as error:
+        code = errno.errorcode.get(error.errno or 0, "?")
+        names = ", ".join(file.path for file in files)
+        raise HostError(f"{names} were not replaced together: {error.strerror} ({code}). {outcome}.") from error
+    finally:
+        for temporary, _path, fd in ready:
+            if _is_still(temporary, fd):
+                os.unlink(temporary)
+            os.close(fd)
 
 
 def attributes(path: str) -> dict[str, bytes]:
@@ -208,6 +257,11 @@ def _content(path: str) -> bytes:
             return stream.read()
     except FileNotFoundError:
         return b""
+
+
+def _beside(path: str) -> str:
+    directory, name = os.path.split(path)
+    return os.path.join(directory, f".{name}{TEMPORARY_SUFFIX}")
 
 
 def _lock(temporary: str, path: str) -> int:

@@ -22,6 +22,12 @@ if t.TYPE_CHECKING:
 # src/qemu/qemu_domain.c: the name space of what is passed through.
 _QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 _PASSWORDS = ("passwd", "password")
+# What a guest's kernel needs to see to protect itself: the names of src/cpu_map/x86_features.xml.
+MITIGATIONS = (
+    *("spec-ctrl", "ssbd", "stibp", "ibrs", "ibpb", "virt-ssbd", "amd-ssbd", "amd-stibp", "md-clear", "arch-capabilities"),
+    *("ibrs-all", "rdctl-no", "mds-no", "taa-no", "tsx-ctrl", "fb-clear", "psdp-no", "skip-l1dfl-vmentry"),
+)
+_MOST_VCPUS = 4096
 
 
 @dataclass(frozen=True)
@@ -50,12 +56,14 @@ class Passthrough:
 
 @dataclass(frozen=True)
 class Cpu:
-    """``features``: the policies of vmx and svm, where there are; ``pmu`` None where nobody says."""
+    """``features``: the policies of vmx and svm, and of what protects a guest against its processor, where there are;
+    ``pmu`` None where nobody says; ``pinned``: the host's processors that all of its own are bound to, "" for any."""
 
     mode: str
     model: str
     features: dict[str, str]
     pmu: bool | None
+    pinned: str
 
 
 @dataclass(frozen=True)
@@ -235,9 +243,21 @@ def _cpu(domain: _Element) -> Cpu:
         # A model without a mode is a custom one: formatdomain.rst, "CPU model and topology".
         mode=mode or ("custom" if model else ""),
         model=model,
-        features={name: found[name] or "require" for name in ("vmx", "svm") if name in found},
+        features={name: found[name] or "require" for name in ("vmx", "svm", *MITIGATIONS) if name in found},
         pmu=None if pmu is None else pmu.get("state") != "off",
+        pinned=_pinned(domain),
     )
+
+
+def _pinned(domain: _Element) -> str:
+    """formatdomain.rst, "CPU Tuning": vcpupin of each virtual processor, for one without that of <vcpu>."""
+    vcpu = domain.find("vcpu")
+    count = _number(text(vcpu.text) or "1", 10) if vcpu is not None else 1
+    default = attribute(vcpu, "cpuset")
+    pins = {attribute(pin, "vcpu"): attribute(pin, "cpuset") for pin in domain.iterfind("cputune/vcpupin")}
+    numbers = [str(number) for number in range(min(count or 1, _MOST_VCPUS))]
+    chosen = [pins.get(number) or default for number in numbers]
+    return text(",".join(dict.fromkeys(chosen))) if all(chosen) else ""
 
 
 def _memory(domain: _Element) -> Memory:
@@ -355,6 +375,7 @@ _TRAITS = (
     ("qxl", "devices/video/model[@type='qxl']"),
     ("accel3d", "devices/video/model/acceleration[@accel3d='yes']"),
     ("tpm", "devices/tpm"),
+    ("vsock", "devices/vsock"),
     ("cpu_limit", "cputune/quota"),
     ("memory_limit", "memtune/hard_limit"),
     ("io_limit", "devices/disk/iotune/*"),

@@ -83,7 +83,11 @@ class Layer:
 
 @dataclass(frozen=True)
 class Disk:
-    """``source`` is the path of a file or device, or what a network or pool source is called."""
+    """``source`` is the path of a file or device, or what a network or pool source is called.
+
+    ``reservations``: persistent ones are let through. ``authenticated``: there is a secret for the server of a network
+    disk; ``tls`` is None where qemu.conf or the default decides.
+    """
 
     device: str
     type: str
@@ -96,6 +100,12 @@ class Disk:
     rawio: bool
     backing: tuple[Layer, ...]
     cookies: bool
+    sgio: str
+    reservations: bool
+    cache: str
+    encrypted: bool
+    authenticated: bool
+    tls: bool | None
 
 
 @dataclass(frozen=True)
@@ -318,6 +328,12 @@ def _disk(element: _Element) -> Disk:
         rawio=element.get("rawio") == "yes",
         backing=tuple(_backing(element)),
         cookies=element.find("source/cookies/cookie") is not None,
+        sgio=attribute(element, "sgio"),
+        reservations=element.find("source/reservations") is not None,
+        cache=attribute(element.find("driver"), "cache"),
+        encrypted=element.find("encryption") is not None or element.find("source/encryption") is not None,
+        authenticated=element.find("auth") is not None or element.find("source/auth") is not None,
+        tls=_switch(source, "tls"),
     )
 
 

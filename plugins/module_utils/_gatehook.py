@@ -25,7 +25,7 @@ _PACKAGE = "hypervisor_hardening"
 MODULES = (
     *("_agreedvalues", "_agreement", "_atomic", "_confkeys", "_confkeys_fallback", "_confrules", "_definitiondevices"),
     *("_domainxml", "_gate", "_gatevalues", "_host", "_hugepages", "_incoming", "_journal", "_kernelmac"),
-    *("_libvirtcheck", "_libvirtd", "_memfd", "_mountinfo", "_netdev", "_pools", "_proc", "_reader", "_syscalls"),
+    *("_libvirtcheck", "_libvirtd", "_memfd", "_mountinfo", "_netdev", "_pools", "_proc", "_qemu", "_reader", "_syscalls"),
     *("_tapverdict", "_tcp", "_virconf"),
 )
 

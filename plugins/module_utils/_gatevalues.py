@@ -14,7 +14,8 @@ import typing as t
 from . import _agreedvalues, _libvirtd
 from ._host import HardeningError, Host
 from ._kernelmac import kernel_mac
-from ._memfd import STATE, probe
+from ._memfd import probe
+from ._qemu import STATE
 from ._virconf import Document, VirConfError
 
 _ELSEWHERE = ("qemu_uid", "qemu_gid", "memfd_create")

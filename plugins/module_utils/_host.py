@@ -19,6 +19,9 @@ import time
 import typing as t
 from dataclasses import dataclass
 
+if t.TYPE_CHECKING:
+    from ._atomic import Whole
+
 READ_LIMIT = 16 * 1024 * 1024
 COMMAND_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -106,6 +109,16 @@ class Host:
                 left -= len(part)
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
 
+    def read_part(self, path: str, size: int, offset: int = 0) -> bytes:
+        """What a regular file has of ``size`` bytes from ``offset`` on. Never blocks, as ``read``."""
+        fd = os.open(self.path(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise OSError(errno.EINVAL, "Not a regular file", path)
+            return os.pread(fd, size, offset)
+        finally:
+            os.close(fd)
+
     def text(self, path: str) -> str:
         """A file as text; bytes that are not UTF-8 become surrogates, which the runner replaces in results."""
         return self.read(path).decode("utf-8", "surrogateescape")
@@ -170,6 +183,12 @@ class Host:
         finally:
             os.close(fd)
 
+    def nftables(self) -> builtins.list[tuple[int, str]]:
+        """The tables of nftables; see ``_syscalls.nftables``."""
+        from ._syscalls import nftables
+
+        return nftables()
+
     def clock_synchronized(self) -> bool:
         """Whether the kernel's clock follows a time source (adjtimex(2))."""
         from ._syscalls import clock_is_synchronized
@@ -183,6 +202,11 @@ class Host:
     def filesystem_id(self, path: str) -> int:
         """f_fsid of the file system that holds ``path`` (statfs(2)); 0 where the file system has none, as NFS."""
         return os.statvfs(self.path(path)).f_fsid
+
+    def capacity(self, path: str) -> int:
+        """The size in bytes of the file system that holds ``path`` (statvfs(3))."""
+        found = os.statvfs(self.path(path))
+        return found.f_frsize * found.f_blocks
 
     def uid(self, name: str) -> int | None:
         """The uid of a user name, None where the host does not know it."""
@@ -326,6 +350,16 @@ class Host:
             write(self.root, path, data, expected=expected, mode=mode, unsafe_writes=unsafe_writes)
         finally:  # a write that fails may have been done, but for its fsync
             self.changed = self.changed or _identity(self.path(path)) != before
+
+    def write_together(self, files: t.Sequence[Whole]) -> None:
+        """Replace several files that belong together, owner and mode included; see ``_atomic.write_together``."""
+        from ._atomic import write_together
+
+        before = [_identity(self.path(file.path)) for file in files]
+        try:
+            write_together(self.root, files)
+        finally:
+            self.changed = self.changed or [_identity(self.path(file.path)) for file in files] != before
 
     def remove(self, path: str) -> None:
         """Remove a file and make that durable; nothing happens where there is none."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import stat
 import typing as t
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ._host import HardeningError, Host
 from ._hugepages import PoolError, label
@@ -52,13 +52,13 @@ class Place:
     """What is at a mount point.
 
     ``root`` None: no hugetlbfs; then ``obstacle`` says what hinders mounting one there, "" if nothing does.
-    ``base``: libvirt's directory is there; ``delegate``: owner and mode of the user's; ``holders``: what is in use.
+    ``base``: libvirt's directory is there; ``delegated``: owner and mode of each user's; ``holders``: what is in use.
     """
 
     root: Root | None = None
     obstacle: str = ""
     base: bool = False
-    delegate: tuple[int, int] | None = None
+    delegated: t.Mapping[str, tuple[int, int]] = field(default_factory=dict)
     holders: tuple[str, ...] = ()
 
 
@@ -104,11 +104,11 @@ def place(host: Host, mounts: t.Mapping[str, Mount], entry: Entry) -> Place:
     if host.filesystem(full) != HUGETLBFS_MAGIC:
         return Place(obstacle="statfs(2) finds no hugetlbfs where /proc/1/mountinfo shows one. Look for what hides it")
     status = host.stat(full)
-    delegated = host.stat_optional(f"{full}/{entry.delegate}", follow=False) if entry.delegate else None
+    users = {user: host.stat_optional(f"{full}/{user}", follow=False) for user in entry.delegate or ()}
     return Place(
         root=Root(host.block_size(full) >> 10, status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)),
         base=host.exists(f"{full}/{BASE}"),
-        delegate=(delegated.st_uid, stat.S_IMODE(delegated.st_mode)) if delegated else None,
+        delegated={user: (found.st_uid, stat.S_IMODE(found.st_mode)) for user, found in users.items() if found},
         holders=tuple(_holders(host, entry.path, "", _DEPTH)) if entry.absent else (),
     )
 
@@ -174,10 +174,12 @@ def absent(entry: Entry, found: Place) -> list[Step]:
     return [Step("unmount", entry.path, found.root, None)]
 
 
-def present(entry: Entry, found: Place, wanted: Root, uid: int | None, *, replaced: bool) -> list[Step]:
+def present(
+    entry: Entry, found: Place, wanted: Root, uids: t.Mapping[str, int | None], *, replaced: bool
+) -> list[Step]:
     """The steps to an entry that is mounted with all that belongs to it.
 
-    :param uid: of the user that a directory is delegated to.
+    :param uids: of the users that directories are delegated to.
     :param replaced: what is mounted there now is unmounted before.
     :raises PoolError: something else is there.
     """
@@ -197,8 +199,10 @@ def present(entry: Entry, found: Place, wanted: Root, uid: int | None, *, replac
         steps.append(Step("owner", entry.path, now.root, wanted))
     if not now.base:
         steps.append(Step("base", entry.path, now.root, wanted))
-    if entry.delegate and uid is not None and now.delegate != (uid, DELEGATE_MODE):
-        steps.append(Step("delegate", entry.path, None, replace(wanted, uid=uid), entry.delegate))
+    for user in entry.delegate or ():
+        uid = uids[user]
+        if uid is not None and now.delegated.get(user) != (uid, DELEGATE_MODE):
+            steps.append(Step("delegate", entry.path, None, replace(wanted, uid=uid), user))
     return steps
 
 

@@ -122,8 +122,8 @@ def plan(state: State, wanted: Wanted) -> Plan:
         if entry.path and not entry.absent:
             found = state.places[entry.path, False]
             root = _effective(entry, found, state.ids)
-            user = state.ids.get(("user", entry.delegate))
-            steps += _hugemounts.present(entry, found, root, user, replaced=entry.path in replaced)
+            users = {user: state.ids["user", user] for user in entry.delegate or ()}
+            steps += _hugemounts.present(entry, found, root, users, replaced=entry.path in replaced)
     return Plan(entries, reservations, tuple(steps), state.units, short, wanted, state.layout.process)
 
 
@@ -175,7 +175,7 @@ def result(state: State, plan: Plan) -> dict[str, t.Any]:
 
 
 def _ids(host: Host, entries: t.Iterable[Entry]) -> dict[tuple[str, str], int | None]:
-    users = {name for entry in entries for name in (entry.owner, entry.delegate) if name}
+    users = {name for entry in entries for name in (entry.owner, *(entry.delegate or ())) if name}
     groups = {entry.group for entry in entries if entry.group}
     found = {("user", name): int(name) if name.isdigit() else host.uid(name) for name in users}
     return {**found, **{("group", name): int(name) if name.isdigit() else host.gid(name) for name in groups}}
@@ -201,10 +201,11 @@ def _files(
         found = places[entry.path, entry.absent]
         if not entry.absent:
             yield _hugeunits.mount(host, entry.path, _effective(entry, found, ids).options)
-            yield _hugeunits.delegate(entry.path, entry.delegate or None)
+            if entry.delegate is not None:
+                yield _hugeunits.delegate(entry.path, entry.delegate)
         elif (entry.path, False) not in places and (found.root is None or found.root.size == entry.size):
             yield from _hugeunits.no_mount(host, entry.path)
-            yield _hugeunits.delegate(entry.path, None)
+            yield _hugeunits.delegate(entry.path, ())
 
 
 def _refuse_unknown(state: State, entry: Entry) -> None:
@@ -216,7 +217,8 @@ def _refuse_unknown(state: State, entry: Entry) -> None:
     for node in entry.reservations:
         if node is not None and node not in nodes:
             raise PoolError(f"pages_per_node: no node {node} has memory here; of those, there is {sorted(nodes)}.")
-    for kind, name in (("user", entry.owner), ("group", entry.group), ("user", entry.delegate)):
+    users = [("user", name) for name in (entry.owner, *(entry.delegate or ()))]
+    for kind, name in (*users, ("group", entry.group)):
         if name and state.ids[kind, name] is None:
             raise PoolError(f"{entry.path}: this host has no {kind} {name!r}. Create it first, or give its number.")
 
@@ -320,7 +322,7 @@ def _shown(state: State, entry: Entry) -> dict[str, t.Any]:
         if root and shown["mounted"]:
             shown.update(uid=root.uid, gid=root.gid, mode=f"{root.mode:04o}", base=f"{entry.path}/{_hugemounts.BASE}")
             if entry.delegate:
-                shown["delegated"] = f"{entry.path}/{entry.delegate}"
+                shown["delegated"] = [f"{entry.path}/{user}" for user in entry.delegate]
     return shown
 
 

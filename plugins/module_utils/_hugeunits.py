@@ -97,10 +97,11 @@ def no_mount(host: Host, path: str) -> t.Iterator[_units.File]:
     yield _units.File(f"{_units.DIRECTORY}/{unit}.d/{_DROP_IN}", None)
 
 
-def delegate(path: str, user: str | None) -> _units.File:
-    """What makes the directory of a user in a mount that is empty after each boot (tmpfiles.d(5)); None ends it."""
+def delegate(path: str, users: t.Sequence[str]) -> _units.File:
+    """What makes the directories of users in a mount that is empty after each boot (tmpfiles.d(5)); none ends it."""
     name = f"/etc/tmpfiles.d/hypervisor-hardening-hugetlbfs-{_units.escape(path)}.conf"
-    return _units.File(name, user and f"{_units.HEADER}d {path}/{user} 0700 {user} - -\n")
+    lines = "".join(f"d {path}/{user} 0700 {user} - -\n" for user in users)
+    return _units.File(name, f"{_units.HEADER}{lines}" if lines else None)
 
 
 def _is_ours(host: Host, unit: str) -> bool:

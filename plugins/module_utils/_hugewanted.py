@@ -26,7 +26,7 @@ class Entry:
     """One pool: a page size in kibibytes, and what is wanted of it.
 
     ``reservations``: node (None: the whole machine) -> number of pages, empty: they stay as they are. ``path``: a mount
-    point, "" for none. ``owner``, ``group``, ``mode``, ``delegate``: "" or None: as it is.
+    point, "" for none. ``owner``, ``group``, ``mode``, ``delegate``: "" or None: as it is; ``delegate``: users.
     """
 
     size: int
@@ -35,7 +35,7 @@ class Entry:
     owner: str = ""
     group: str = ""
     mode: int | None = None
-    delegate: str = ""
+    delegate: tuple[str, ...] | None = None
     absent: bool = False
 
 
@@ -78,7 +78,7 @@ def _entry(pool: t.Mapping[str, t.Any]) -> Entry:
         owner=pool.get("owner", ""),
         group=pool.get("group", ""),
         mode=_mode(pool["mode"]) if "mode" in pool else None,
-        delegate=pool.get("delegate", ""),
+        delegate=tuple(pool["delegate"]) if "delegate" in pool else None,
         absent=absent,
     )
     idle = [name for name in _ONLY_WITH_PATH if name in pool and (absent or not path)]
@@ -88,8 +88,9 @@ def _entry(pool: t.Mapping[str, t.Any]) -> Entry:
         raise PoolError("state absent goes with pages 0, or without pages: nothing is reserved for what is absent.")
     if not path and not entry.reservations:
         raise PoolError("nothing is asked for. Give pages or pages_per_node to reserve, path to mount, or both.")
-    if "/" in entry.delegate or entry.delegate in ("libvirt", ".", ".."):
-        raise PoolError(f"delegate: {entry.delegate!r} cannot be the name of a directory beside libvirt's own.")
+    for user in entry.delegate or ():
+        if "/" in user or user in ("", "libvirt", ".", ".."):
+            raise PoolError(f"delegate: {user!r} cannot be the name of a directory beside libvirt's own.")
     return entry
 
 

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a guest that wants to come needs on this host: read from the XML that libvirt hands to its hook.
 
-Machine type, processor and devices are libvirt's and QEMU's own to check, and they do. What is imported late is only
-needed by some guests.
+Machine type, processor and devices are libvirt's and QEMU's own to check, and they do. The hook is started anew for
+each guest, and half of what it takes is the import of its code: what only some guests need is imported for them alone.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import stat
 import typing as t
 from xml.etree import ElementTree
 
-from . import _definitiondevices as _devices
-from ._domainxml import SIZE_LIMIT, interfaces, name_of
 from ._host import HardeningError, Host
 
 if t.TYPE_CHECKING:
     from lxml.etree import _Element
 
+# No definition can reach libvirt as a longer string: REMOTE_STRING_MAX of src/remote/remote_protocol.x.
+SIZE_LIMIT = 4 * 1024 * 1024
 # As deep as libxml2, which libvirt reads it with, goes (parserInternals.h, xmlParserMaxDepth).
 DEPTH_LIMIT = 256
 _KIB = {"b": 1 / 1024, "bytes": 1 / 1024, "KB": 1000 / 1024, "k": 1, "KiB": 1, "M": 1 << 10, "MiB": 1 << 10}
@@ -29,6 +29,11 @@ _ANY = ("0.0.0.0", "::")
 # Names that a definition asks for, and libvirt makes sure of (src/conf/domain_conf.h); others are dropped on the way.
 _NAMED = ("bridge", "direct", "ethernet", "network")
 _IN_THE_WAY = ("foreign", "stale", "missing", "mismatch", "too_long", "invalid")
+# Where something of the host may be given to a guest; _definitiondevices knows what.
+_OF_THE_HOST = (
+    *("hostdev", "filesystem", "tpm", "input/source", "graphics/gl"),
+    *(f"*[@type='{kind}']" for kind in ("dev", "hostdev", "nvme", "vdpa")),
+)
 # Guests start without such an image (formatdomain.rst, startupPolicy).
 _OPTIONAL = ("optional", "requisite")
 
@@ -84,7 +89,7 @@ def needs(host: Host, domain: _Element, memfd: tuple[bool | None, str]) -> tuple
     """
     images, notes = _images(host, domain)
     found = [*_hugepages(host, domain), *_taps(host, domain), *_ports(host, domain), *images, *_other(host, domain)]
-    if _devices.attribute(domain.find("memoryBacking/source"), "type") == "memfd" and memfd[0] is not True:
+    if domain.find("memoryBacking/source[@type='memfd']") is not None and memfd[0] is not True:
         found.append(f"its memory is of type memfd, and {memfd[1] or 'memfd_create does not work'}")
     return found, notes
 
@@ -127,11 +132,12 @@ def _kib(number: str, unit: str) -> int:
 
 
 def _taps(host: Host, domain: _Element) -> t.Iterator[str]:
-    wanted = [entry for entry in interfaces(domain) if entry.target and entry.type in _NAMED]
-    if not wanted:
+    if domain.find("devices/interface/target[@dev]") is None:
         return
     from . import _netdev, _tapverdict
+    from ._domainxml import interfaces, name_of
 
+    wanted = [entry for entry in interfaces(domain) if entry.target and entry.type in _NAMED]
     found = {entry.target: _netdev.device(host, entry.target) for entry in wanted}
     devices = {name: device for name, device in found.items() if device is not None}
     holders = _netdev.holders(host, devices.values()) if devices else {}
@@ -145,13 +151,11 @@ def _taps(host: Host, domain: _Element) -> t.Iterator[str]:
 
 def _ports(host: Host, domain: _Element) -> t.Iterator[str]:
     """Displays whose ports are fixed: libvirt finds others for the rest."""
-    elements = [entry for entry in domain.iterfind("devices/graphics") if entry.get("autoport") != "yes"]
     wanted = [
-        (entry.type, port, entry.listen)
-        for element, entry in zip(domain.findall("devices/graphics"), _devices.graphics(domain))
-        if element in elements
-        for port in (entry.port, entry.tls_port, entry.websocket)
-        if port
+        (entry.get("type", ""), int(port), _listens(entry))
+        for entry in domain.iterfind("devices/graphics")
+        for port in (entry.get(name, "") for name in ("port", "tlsPort", "websocket"))
+        if entry.get("autoport") != "yes" and port.isascii() and port.isdigit() and len(port) < 6
     ]
     if not wanted:
         return
@@ -161,6 +165,12 @@ def _ports(host: Host, domain: _Element) -> t.Iterator[str]:
     for kind, port, listen in wanted:
         if any(entry.port == port and _meet(entry.address, listen) for entry in held):
             yield f"port {port} of its {kind} display is taken"
+
+
+def _listens(display: _Element) -> list[str]:
+    """The addresses of a display, none where qemu.conf or a network decides."""
+    found = [listen.get("address", "") for listen in display.iterfind("listen")] or [display.get("listen", "")]
+    return [address for address in found if address]
 
 
 def _meet(held: str, wanted: t.Sequence[str]) -> bool:
@@ -180,15 +190,15 @@ def _images(host: Host, domain: _Element) -> tuple[list[str], list[str]]:
         status = host.stat_optional(path)
         if status is not None:
             if kind == "block" and not stat.S_ISBLK(status.st_mode):
-                missing.append(f"{_devices.text(path)} is no block device")
+                missing.append(f"{path} is no block device")
             continue
         if kind == "file" and directories is None:
             directories = _pool_directories(host)
         if kind == "file" and os.path.dirname(path) in (directories or ()):
             # What libvirt makes itself where storage is copied along (qemu_migration.c, ...DstPrecreateDisk).
-            notes.append(f"{_devices.text(path)} is not there, which is right only if its storage is copied along")
+            notes.append(f"{path} is not there, which is right only if its storage is copied along")
         else:
-            missing.append(f"{_devices.text(path)} is not there")
+            missing.append(f"{path} is not there")
     return missing, notes
 
 
@@ -201,6 +211,10 @@ def _pool_directories(host: Host) -> set[str]:
 
 def _other(host: Host, domain: _Element) -> t.Iterator[str]:
     """Devices and directories of the host that the guest has."""
+    if all(domain.find(f"devices/{path}") is None for path in _OF_THE_HOST):
+        return
+    from . import _definitiondevices as _devices
+
     for device in _devices.host_devices(domain):
         what = device.id.partition(" ")[2]
         path = {"pci": f"/sys/bus/pci/devices/{what}", "mdev": f"/sys/bus/mdev/devices/{what}"}.get(device.kind, what)

@@ -31,9 +31,13 @@ from . import (
     _info_memory,
     _info_migration,
     _info_mounts,
+    _info_networks,
     _info_packages,
+    _info_programs,
     _info_secrets,
+    _info_services,
     _info_sockets,
+    _info_ssh,
     _info_storage,
     _info_taps,
     _info_tls,
@@ -70,8 +74,12 @@ SECTIONS: dict[str, Section] = {
     "groups": _info_groups.facts,
     "storage": _info_storage.facts,
     "packages": _info_packages.facts,
+    "programs": _info_programs.facts,
     "firewall": _info_firewall.facts,
     "migration": _info_migration.facts,
+    "networks": _info_networks.facts,
+    "services": _info_services.facts,
+    "ssh": _info_ssh.facts,
 }
 
 

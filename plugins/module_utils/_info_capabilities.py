@@ -8,9 +8,8 @@ from __future__ import annotations
 import re
 import typing as t
 
-from . import _cpumap
+from . import _cpumap, _qemu
 from ._host import HardeningError, Host, HostError
-from ._info_memfd import user
 from ._infocontext import Context
 from ._libvirtd import CONNECT_SECONDS
 
@@ -45,6 +44,7 @@ def facts(context: Context) -> dict[str, t.Any]:
         "machine_default": None if domain_xml is None else domain_xml.findtext("machine"),
         "machines": _machines(host_xml),
         "cpu_features": cpu_features(context),
+        "machines_deprecated": _deprecated(context, host_xml),
         "domain_type": None if domain_xml is None else domain_xml.findtext("domain"),
         "firmware": None if domain_xml is None else _enum(domain_xml, "os/enum", "firmware"),
         "secure_boot": None if domain_xml is None else "yes" in _enum(domain_xml, "os/loader/enum", "secure"),
@@ -54,6 +54,19 @@ def facts(context: Context) -> dict[str, t.Any]:
         "sev_device": context.host.exists("/dev/sev"),
         "sev_validate": context.host.has_command(_VALIDATE),
     }
+
+
+def _deprecated(context: Context, document: Element | None) -> list[str] | None:
+    """The machine types of guests that QEMU means to drop (formatcaps.rst); None where one of the two is not known."""
+    if document is None:
+        return None
+    try:
+        read, _unread = context.definitions
+    except HardeningError:
+        return None
+    used = {one.definition.machine for one in read}
+    machines = document.findall("guest/arch/machine") + document.findall("guest/arch/domain/machine")
+    return sorted({entry.text or "" for entry in machines if entry.get("deprecated") == "yes"} & used)
 
 
 def ask(context: Context) -> tuple[dict[str, t.Any], str]:
@@ -166,7 +179,9 @@ def _dac(context: Context, secmodels: list[dict[str, t.Any]] | None) -> dict[str
         for match in found:
             if match:
                 return {"uid": int(match[1]), "gid": int(match[2]), "source": "capabilities"}
-    uid, gid, source = user(context) if context.layout.kind != "none" else (None, None, "")
+    uid, gid, source = None, None, ""
+    if context.layout.kind != "none":
+        uid, gid, source = _qemu.user(context.host, context.configuration("qemu.conf"))
     return {"uid": uid, "gid": gid, "source": source}
 
 

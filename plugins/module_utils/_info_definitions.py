@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import typing as t
 
-from ._definitiondevices import Nic
+from ._definition import MITIGATIONS, Cpu
+from ._definitiondevices import Disk, Nic
 from ._definitions import Read
 from ._infocontext import Context
 
@@ -15,6 +16,9 @@ from ._infocontext import Context
 _TEXT = 120
 _MOST = 8
 _INTERFACES = 32
+_DISKS = 32
+# formatdomain.rst, "CPU model and topology": such a feature the guest does not see, or does not start with.
+_TAKEN_AWAY = ("disable", "forbid")
 
 
 def facts(context: Context) -> dict[str, t.Any]:
@@ -60,7 +64,63 @@ def _entry(file: str, read: t.Mapping[str, Read], broken: t.Collection[str]) -> 
         "configured": _departures(next_start) if next_start else None,
         "running": None if "running" in broken else _departures(running) if running else [],
         "traits": list(next_start.definition.traits) if next_start else None,
+        "cpu": _cpu(next_start.definition.cpu) if next_start else None,
+        "encrypted": _encrypted(next_start) if next_start else None,
+        "disks": _disks(name, next_start) if next_start else None,
         "interfaces": _interfaces(name, next_start, running, "running" in broken),
+    }
+
+
+def _cpu(cpu: Cpu) -> dict[str, t.Any]:
+    by_policy = [(name, policy in _TAKEN_AWAY) for name, policy in cpu.features.items() if name in MITIGATIONS]
+    return {
+        "mode": cpu.mode,
+        "model": _short(cpu.model),
+        "pmu": cpu.pmu,
+        "given": [name for name, taken in by_policy if not taken],
+        "taken_away": [name for name, taken in by_policy if taken],
+        "pinned": _short(cpu.pinned),
+    }
+
+
+def _encrypted(read: Read) -> bool:
+    """Whether each disk that the guest writes to is."""
+    return all(disk.encrypted for disk in read.definition.disks if disk.source and not disk.readonly)
+
+
+def _disks(name: str, read: Read) -> list[dict[str, t.Any]]:
+    """The disks that are no plain image or device of this host, or that are not this guest's alone."""
+    return [_disk(name, disk) for disk in read.definition.disks if _remarkable(disk)][:_DISKS]
+
+
+def _remarkable(disk: Disk) -> bool:
+    return disk.type == "network" or disk.shareable or bool(_scsi(disk))
+
+
+def _scsi(disk: Disk) -> list[str]:
+    """By what a guest gets commands of its own through to the device (formatdomain.rst, "Hard drives")."""
+    found = {
+        "rawio": disk.rawio,
+        "sgio unfiltered": disk.sgio == "unfiltered",
+        "lun": disk.device == "lun",
+        "reservations": disk.reservations,
+    }
+    return [word for word, is_so in found.items() if is_so]
+
+
+def _disk(name: str, disk: Disk) -> dict[str, t.Any]:
+    return {
+        "name": _short(f"{name}/{disk.target}"),
+        "guest": _short(name),
+        "source": _short(disk.source),
+        "protocol": disk.source.partition(":")[0] if disk.type == "network" else "",
+        "format": disk.format,
+        "cache": disk.cache,
+        "readonly": disk.readonly,
+        "shareable": disk.shareable,
+        "scsi": _scsi(disk),
+        "authenticated": disk.authenticated,
+        "tls": disk.tls is True,
     }
 
 

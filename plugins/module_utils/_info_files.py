@@ -54,6 +54,8 @@ def facts(context: Context) -> dict[str, t.Any]:
         "configuration": inspect(_configuration),
         "definitions": inspect(_definitions),
         "secrets": inspect(lambda one: _secrets(one, settings)),
+        "client_credentials": inspect(_client_credentials),
+        "nova": inspect(lambda one: _nova(one, context)),
         "tls_keys": inspect(lambda one: _tls_keys(one, context, users)),
         "ca_keys": inspect(lambda one: _ca_keys(one, settings)),
         "saved": inspect(lambda one: _private(one, users, _saved(settings))),
@@ -127,6 +129,21 @@ def _secrets(one: Inspection, settings: t.Mapping[str, t.Any]) -> None:
         one.look(path, Allowed(0o600))
     if any(key.endswith("_password") for key in settings):
         one.look("/etc/libvirt/qemu.conf", Allowed(0o600))
+
+
+def _client_credentials(one: Inspection) -> None:
+    """docs/auth.rst, "Client configuration": of root, and of the users that a manager connects as."""
+    one.look("/etc/libvirt/auth.conf", Allowed(0o600))
+    for home in ("/root", "/var/lib/nova", "/var/lib/one"):
+        one.look(f"{home}/.config/libvirt/auth.conf", Allowed(0o600, None))
+
+
+def _nova(one: Inspection, context: Context) -> None:
+    """OpenStack Security Guide, Check-Compute-01 and -02; Kolla keeps the same files below /etc/kolla."""
+    group = context.host.gid("nova")
+    groups = frozenset({0} if group is None else {0, group})
+    for directory in ("/etc/nova", *(f"/etc/kolla/{name}" for name in one.reader.list("/etc/kolla") if "nova" in name)):
+        _below(one, directory, Allowed(0o640, frozenset({0}), groups), Allowed(0o750, frozenset({0}), groups))
 
 
 def _tls_directories(settings: t.Mapping[str, t.Any]) -> list[str]:

@@ -9,12 +9,18 @@ import json
 import typing as t
 
 from . import _iptables, _nftables
-from ._host import HostError
+from ._host import Host, HostError
 from ._infocontext import Context
-from ._packetfilter import Table, verdict
+from ._packetfilter import Table, passes_on, verdict
 from ._reader import Reader
 
 COMMAND_SECONDS = 5.0
+# linux/netfilter.h; the families whose chains packets of IP for the host pass.
+_FAMILIES = {1: "inet", 2: "ip", 10: "ip6"}
+# What iptables keeps in nftables (iptables/nft.c).
+_OF_IPTABLES = frozenset(
+    (family, name) for family in ("ip", "ip6") for name in ("filter", "nat", "mangle", "raw", "security")
+)
 _LEGACY = {4: "/proc/net/ip_tables_names", 6: "/proc/net/ip6_tables_names"}
 
 
@@ -23,7 +29,7 @@ def facts(context: Context) -> dict[str, t.Any]:
     reader = Reader(context.host)
     tables, tools = _tables(reader)
     ipv6 = bool(reader.text("/proc/net/if_inet6"))
-    chains = [] if tables is None else [(table, chain) for table in tables for chain in table.input]
+    chains = [] if tables is None else [(table, chain) for table in tables for chain in table.base("input")]
     return {
         "tools": tools,
         "input": None
@@ -41,6 +47,10 @@ def facts(context: Context) -> dict[str, t.Any]:
             }
             for name, port in _ports(context)
         ],
+        "forwarding": {
+            name: None if tables is None else "open" if passes_on(tables, family) else "closed"
+            for name, family in (("ipv4", 4), ("ipv6", 6))
+        },
         "unread": reader.unread,
     }
 
@@ -70,7 +80,12 @@ def _tables(reader: Reader) -> tuple[list[Table] | None, list[str]]:
             tables, tools = [], ["/sys/module"]
         elif reader.host.has_command("nft"):
             tables, tools = _nft(reader), ["nft"]
+        elif reader.host.has_command("iptables-nft-save"):
+            _only_of_iptables(reader.host, _OF_IPTABLES)
+            tables, tools = _iptables_save(reader, "nft-"), ["iptables-nft-save"]
         elif reader.host.has_command("iptables-save"):
+            # one that does not know nftables, or does not say so by its name
+            _only_of_iptables(reader.host, frozenset())
             tables, tools = _iptables_save(reader, ""), ["iptables-save"]
         else:
             reader.note("nft", "Neither nft nor iptables-save is installed: the rules cannot be listed.")
@@ -79,8 +94,8 @@ def _tables(reader: Reader) -> tuple[list[Table] | None, list[str]]:
         if any("filter" in (reader.text(path) or "").split() for path in _LEGACY.values()):
             tables += _iptables_save(reader, "legacy-")
             tools.append("iptables-legacy-save")
-    except (HostError, ValueError, KeyError, TypeError, AttributeError) as error:
-        words = str(error) if isinstance(error, HostError) else f"not understood: {type(error).__name__}: {error}"
+    except (HostError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        words = str(error) if isinstance(error, (HostError, OSError)) else f"not understood: {type(error).__name__}: {error}"
         reader.note("packet filter", words)
         return None, []
     return tables, tools
@@ -92,6 +107,17 @@ def _unused(reader: Reader) -> bool:
         return False
     release = reader.text("/proc/sys/kernel/osrelease")
     return "/nf_tables.ko" in (reader.text(f"/lib/modules/{release}/modules.dep") or "")
+
+
+def _only_of_iptables(host: Host, known: t.Container[tuple[str, str]]) -> None:
+    """Raise HostError where there are tables that a tool of iptables does not show."""
+    tables = ((_FAMILIES[family], name) for family, name in host.nftables() if family in _FAMILIES)
+    others = [f"{family} {name}" for family, name in tables if (family, name) not in known]
+    if others:
+        raise HostError(
+            f"The kernel has tables of nftables that iptables does not show ({', '.join(others)}), and nft, which would, "
+            "is not installed."
+        )
 
 
 def _nft(reader: Reader) -> list[Table]:

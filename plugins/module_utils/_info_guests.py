@@ -37,7 +37,7 @@ def _entry(context: Context, guest: dict[str, t.Any]) -> dict[str, t.Any]:
     weak = {weakness["id"] for weakness in guest["weaknesses"]}
     strange = [node["path"] for node in guest["dev"] if node["unexpected"]]
     same = ("name", "uuid", "pid", "start_time", "managed_by", "uid", "gid", "cap_eff", "no_new_privs")
-    kept = ("seccomp", "propagation", "label", "binary", "binary_deleted")
+    kept = ("seccomp", "propagation", "label", "binary")
     return {
         **{key: guest[key] for key in (*same, *kept)},
         "private_mount_namespace": guest["mount_namespace"]["private"],

@@ -10,7 +10,8 @@ import re
 import time
 import typing as t
 
-from . import _proc, _units
+from . import _mountinfo, _proc, _units
+from ._host import Host
 from ._infocontext import Context
 
 _OS_RELEASE_RE = re.compile(r"^([A-Z_]+)=(['\"]?)(.*)\2\s*$", re.MULTILINE)
@@ -35,11 +36,24 @@ def facts(context: Context) -> dict[str, t.Any]:
         "kernel": host.text("/proc/sys/kernel/osrelease").strip(),
         "architecture": os.uname().machine,
         "cpu_vendor": _cpu_vendor(host.text("/proc/cpuinfo")),
+        "cgroup": _cgroup(host),
         "boot_id": _proc.boot_id(host),
         "time": round(time.time(), 2),
         "init": boot.init,
         "container": boot.container,
     }
+
+
+def _cgroup(host: Host) -> dict[str, t.Any]:
+    """The controllers that guests can be limited with, as libvirt finds them (src/util/vircgroupv2.c, vircgroupv1.c)."""
+    mounts = _mountinfo.read(host, 1)
+    unified = host.text_optional("/sys/fs/cgroup/cgroup.controllers")
+    if unified is not None:
+        return {"version": 2, "controllers": sorted(unified.split())}
+    of_v1 = {word for mount in mounts if mount.fstype == "cgroup" for word in mount.options.split(",")}
+    found = of_v1 & {"cpu", "cpuacct", "cpuset", "memory", "devices", "blkio", "freezer", "hugetlb", "pids"}
+    # what version 1 calls blkio is io in version 2
+    return {"version": 1 if found else None, "controllers": sorted(found - {"blkio"} | ({"io"} if "blkio" in found else set()))}
 
 
 def _os_release(context: Context) -> str:

@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 import typing as t
 
-from . import _libvirtcheck
+from . import _libvirtcheck, _qemu
 from ._host import HardeningError, Host
 from ._infocontext import Context
 
@@ -22,7 +21,7 @@ def facts(context: Context) -> dict[str, t.Any]:
     """The section ``libvirt``; its keys are documented in hypervisor_info."""
     layout, loading = context.layout, context.loading
     library = _libvirtcheck.library(context.host)
-    qemu = _qemu(context.host)
+    qemu = _qemu_version(context.host)
     return {
         "installed": layout.kind != "none",
         "layout": layout.kind,
@@ -47,9 +46,9 @@ def facts(context: Context) -> dict[str, t.Any]:
     }
 
 
-def _qemu(host: Host) -> tuple[str | None, str, str]:
+def _qemu_version(host: Host) -> tuple[str | None, str, str]:
     """QEMU's version, its package's and what said so."""
-    path = emulator(host)
+    path = _qemu.emulator(host)
     if not path:
         return None, "", ""
     try:
@@ -58,13 +57,6 @@ def _qemu(host: Host) -> tuple[str | None, str, str]:
         return None, "", str(error)
     found = _VERSION_RE.search(done.out)
     return (found[1], found[2] or "", f"{path} --version") if found else (None, "", f"{path} --version")
-
-
-def emulator(host: Host) -> str:
-    """The QEMU for guests of the host's own architecture, "" for none."""
-    machine = {"i686": "i386"}.get(os.uname().machine, os.uname().machine)
-    paths = (f"/usr/bin/qemu-system-{machine}", "/usr/libexec/qemu-kvm", "/usr/bin/qemu-kvm")
-    return next((path for path in paths if host.exists(path)), "")
 
 
 def _secure_erase(library: bytes, path: str) -> dict[str, str]:

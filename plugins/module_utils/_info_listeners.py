@@ -25,14 +25,14 @@ def facts(context: Context) -> list[dict[str, t.Any]]:
     host = context.host
     held = {listener.inode: listener for listener in listeners(host)}
     found = []
-    for pid, kind, name in _suspects(host) if held else []:
+    for pid, kind, name in suspects(host) if held else []:
         guest = _qemuproc.guest_name(_proc.command_line(host, pid)) if kind == "qemu" else ""
-        for inode in sorted(_inodes(host, pid) & held.keys()):
+        for inode in sorted(inodes(host, pid) & held.keys()):
             found.append(_entry(held[inode], kind, name, pid, guest))
     ports = _unit_ports(context)
     mine = {entry["inode"] for entry in found}
     waiting = {inode for inode, listener in held.items() if listener.port in ports} - mine
-    for inode in sorted(_inodes(host, _SYSTEMD) & waiting if waiting else ()):
+    for inode in sorted(inodes(host, _SYSTEMD) & waiting if waiting else ()):
         found.append(_entry(held[inode], "systemd", ports[held[inode].port], _SYSTEMD, ""))
     found.sort(key=lambda entry: (entry["port"], entry["address"], entry["pid"]))
     return [{key: value for key, value in entry.items() if key != "inode"} for entry in found]
@@ -66,7 +66,7 @@ def _unit_ports(context: Context) -> dict[int, str]:
     return found
 
 
-def _suspects(host: Host) -> t.Iterator[tuple[int, str, str]]:
+def suspects(host: Host) -> t.Iterator[tuple[int, str, str]]:
     """The processes to look into: pid, kind and the name of the program."""
     for pid in (int(entry) for entry in host.list("/proc") if entry.isdigit()):
         try:
@@ -82,7 +82,7 @@ def _suspects(host: Host) -> t.Iterator[tuple[int, str, str]]:
             yield pid, "helper", name
 
 
-def _inodes(host: Host, pid: int) -> set[int]:
+def inodes(host: Host, pid: int) -> set[int]:
     """The sockets that a process has open: proc_pid_fd(5)."""
     found = set()
     for fd in host.list(f"/proc/{pid}/fd"):

@@ -8,14 +8,15 @@ from __future__ import annotations
 import stat
 import typing as t
 
+from . import _qemu
 from ._infocontext import Context
-from ._memfd import STATE, probe
+from ._memfd import probe
 
 
 def facts(context: Context) -> dict[str, t.Any]:
     """The section ``memfd``; its keys are documented in hypervisor_info."""
     host = context.host
-    uid, gid, source = user(context)
+    uid, gid, source = _qemu.user(host, context.configuration("qemu.conf"))
     works, reason = probe(host, uid, gid)
     noexec = host.text_optional("/proc/sys/vm/memfd_noexec")
     return {
@@ -30,27 +31,6 @@ def facts(context: Context) -> dict[str, t.Any]:
     }
 
 
-def user(context: Context) -> tuple[int | None, int | None, str]:
-    """As whom libvirt runs QEMU: what qemu.conf says, else whom libvirt has given its state directory to.
-
-    A name that begins with + is a number (qemu.conf's own words on ``user``); a plain number is one if there is no such
-    name.
-    """
-    settings = context.configuration("qemu.conf").settings
-    status = context.host.stat_optional(STATE)
-    user, group = settings.get("user"), settings.get("group")
-    uid = _number(user, context.host.uid) if isinstance(user, str) else None
-    gid = _number(group, context.host.gid) if isinstance(group, str) else None
-    if status is not None:
-        uid, source = (status.st_uid, STATE) if uid is None else (uid, "/etc/libvirt/qemu.conf")
-        return uid, status.st_gid if gid is None else gid, source
-    return uid, gid, "" if uid is None else "/etc/libvirt/qemu.conf"
-
-
-def _number(name: str, look_up: t.Callable[[str], int | None]) -> int | None:
-    found = look_up(name)
-    digits = name.removeprefix("+")
-    return int(digits) if found is None and digits.isascii() and digits.isdigit() else found
 
 
 def _fallback(context: Context) -> dict[str, t.Any]:

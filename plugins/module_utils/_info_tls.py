@@ -5,19 +5,18 @@
 
 from __future__ import annotations
 
-import calendar
-import re
+import os
 import time
 import typing as t
 
+from . import _qemu, _tlsfiles, _x509
 from ._host import HardeningError, Host
 from ._infocontext import Context
+from ._tlsfiles import AUTHORITY, CLIENT, SERVER
 
-_COMMAND_SECONDS = 5.0
 _MOST = 24
-_BOTH = ("ca-cert.pem", "server-cert.pem", "server-key.pem", "client-cert.pem", "client-key.pem")
-_SERVER = _BOTH[:3]
-_DEFAULT = "/etc/pki/qemu"
+_SERVER = (AUTHORITY, SERVER.certificate, SERVER.key)
+_BOTH = (*_SERVER, CLIENT.certificate, CLIENT.key)
 # qemu_conf.c, virQEMUDriverConfigSetDefaults: each has a directory of its own, used if it exists.
 _USES = {"vnc": _SERVER, "spice": _SERVER, "chardev": _BOTH, "migrate": _BOTH, "nbd": _BOTH, "backup": _SERVER}
 # rpc/virnettlscontext.c; each can be set in the daemon's own file.
@@ -26,15 +25,13 @@ _DAEMON = {
     "cert_file": "/etc/pki/libvirt/servercert.pem",
     "key_file": "/etc/pki/libvirt/private/serverkey.pem",
 }
-_END_RE = re.compile(r"Not After\s*: (.+?)(?: GMT)?$", re.MULTILINE)
-_BITS_RE = re.compile(r"Public[ -]Key: \((\d+) bit\)")
-_ALGORITHM_RE = re.compile(r"Public Key Algorithm: (\S+)")
 
 
 def facts(context: Context) -> dict[str, t.Any]:
     """The section ``tls``; its keys are documented in hypervisor_info."""
     uses = [_use(context, name) for name in _USES]
     uses.append(_daemon(context))
+    _prove(context, uses)
     certificates = sorted({path for use in uses for path in use["present"] if "key" not in path.rpartition("/")[2]})
     return {
         "uses": uses,
@@ -45,8 +42,7 @@ def facts(context: Context) -> dict[str, t.Any]:
 def _use(context: Context, name: str) -> dict[str, t.Any]:
     conf = context.configuration("qemu.conf")
     configured = conf.get(f"{name}_tls_x509_cert_dir")
-    own, general = f"/etc/pki/libvirt-{name}", conf.get("default_tls_x509_cert_dir", _DEFAULT)
-    directory = str(configured or (own if context.host.exists(own) else general))
+    directory = _tlsfiles.directory(context.host, conf, name)
     return _found(context.host, name, directory, [f"{directory}/{file}" for file in _USES[name]], bool(configured))
 
 
@@ -66,24 +62,67 @@ def _found(host: Host, name: str, directory: str, paths: list[str], configured: 
         "exists": host.exists(directory),
         "present": present,
         "missing": [path.rpartition("/")[2] for path in paths if path not in present],
+        "problems": None,
     }
 
 
-def _certificate(host: Host, path: str) -> dict[str, t.Any]:
-    """What openssl-x509(1) says of a certificate; nulls and the reason where it cannot."""
-    entry: dict[str, t.Any] = {"name": path, "expires": None, "days_left": None, "algorithm": "", "bits": None}
-    entry.update(alternative_names=None, reason="")
+def _prove(context: Context, uses: list[dict[str, t.Any]]) -> None:
+    """Fill in the problems of each use whose files are all there.
+
+    A child process reads the keys, and as QEMU's user it sees what QEMU could read. Only its words come back.
+    """
+    host, conf = context.host, context.configuration("qemu.conf")
+    whole = [use for use in uses if not use["missing"]]
+    if not whole:
+        return
+    name = _tlsfiles.migration_name(host, conf)
+    uid, gid, _source = _qemu.user(host, conf)
+
+    def look() -> list[list[str]]:
+        from . import _tlsproof
+
+        found = []
+        for use in whole:
+            authority, *own = (_tlsproof.File(os.path.basename(path), host.path(path)) for path in use["present"])
+            sides = [_tlsproof.Side(*own[at : at + 2]) for at in range(0, len(own), 2)]
+            names = [name] if use["name"] == "migrate" else []
+            found.append(_tlsproof.objections(authority, sides[0], sides[1] if len(sides) > 1 else None, names))
+        if uid is not None and gid is not None:
+            _qemu.become(host, _qemu.User(host.user_name(uid), uid, gid))
+            for use, problems in zip(whole, found):
+                if use["name"] != "daemon":
+                    problems += [
+                        f"{path} cannot be read by QEMU, which runs as uid {uid}."
+                        for path in use["present"]
+                        if not os.access(host.path(path), os.R_OK)
+                    ]
+        return found
+
     try:
-        done = host.run(["openssl", "x509", "-noout", "-text", "-in", path], timeout=_COMMAND_SECONDS)
+        for use, problems in zip(whole, host.in_child(look)):
+            use["problems"] = problems
+    except (HardeningError, OSError):  # then nobody knows, and null says so
+        return
+
+
+def _certificate(host: Host, path: str) -> dict[str, t.Any]:
+    """What a file says of its first certificate, and when the first of all in it ends; nulls and the reason if none."""
+    entry: dict[str, t.Any] = {"name": path, "expires": None, "days_left": None, "algorithm": "", "bits": None}
+    entry.update(alternative_names=None, names=None, digest=None, reason="")
+    try:
+        chain = _x509.read(host.read(path))
     except HardeningError as error:
-        return {**entry, "reason": str(error)}
-    if done.rc != 0:
-        return {**entry, "reason": done.err.strip().partition("\n")[0]}
-    end, bits, algorithm = (pattern.search(done.out) for pattern in (_END_RE, _BITS_RE, _ALGORITHM_RE))
-    if end:
-        entry["expires"] = calendar.timegm(time.strptime(end[1], "%b %d %H:%M:%S %Y"))
-        entry["days_left"] = int((entry["expires"] - time.time()) // 86400)
-    entry["bits"] = int(bits[1]) if bits else None
-    entry["algorithm"] = algorithm[1] if algorithm else ""
-    entry["alternative_names"] = "X509v3 Subject Alternative Name" in done.out
-    return entry
+        return {**entry, "reason": f"{path}: {error}"}
+    except OSError as error:
+        return {**entry, "reason": f"{path}: {error.strerror}"}
+    first, ends = chain[0], min(one.ends for one in chain)
+    return {
+        **entry,
+        "expires": ends,
+        "days_left": int((ends - time.time()) // 86400),
+        "algorithm": first.algorithm,
+        "bits": first.bits,
+        "alternative_names": bool(first.names),
+        "names": list(first.names),
+        "digest": _x509.digest(chain),
+    }

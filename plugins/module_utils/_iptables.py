@@ -18,7 +18,7 @@ _IGNORED = {"-m": 1, "--match": 1, "--comment": 1, "--reject-with": 1, "--log-pr
 
 
 def parse(text: str, family: int) -> list[Table]:
-    """The table ``filter`` and the others that have a chain INPUT.
+    """The tables that decide, by their chains INPUT and FORWARD.
 
     :param family: 4 or 6.
     """
@@ -28,7 +28,7 @@ def parse(text: str, family: int) -> list[Table]:
             tables.append(Table(line[1:].strip(), frozenset({family})))
         elif line.startswith(":") and tables:
             name, policy = line[1:].split()[:2]
-            hook = "input" if name == "INPUT" else ""
+            hook = {"INPUT": "input", "FORWARD": "forward"}.get(name, "")
             tables[-1].chains[name] = Chain(name, hook, "drop" if policy == "DROP" else "accept")
         elif line.startswith("-A ") and tables:
             words = shlex.split(line)

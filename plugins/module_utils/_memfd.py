@@ -14,9 +14,8 @@ import os
 import typing as t
 
 from ._host import HardeningError, Host
+from ._qemu import STATE
 
-# libvirt gives it to the user and group that it runs QEMU as, when its driver starts (src/qemu/qemu_driver.c).
-STATE = "/var/lib/libvirt/qemu"
 _SECONDS = 5.0
 
 

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import os
 import typing as t
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from ._host import HardeningError, Host
+
+if t.TYPE_CHECKING:
+    from ._journal import Journal
 
 SYSFS = "/sys/class/net"
 # IFNAMSIZ of include/uapi/linux/if.h less the closing NUL.
@@ -18,6 +21,8 @@ NAME_LIMIT = 15
 _IFF_TUN, _IFF_TAP, _IFF_MULTI_QUEUE, _IFF_PERSIST, _IFF_VNET_HDR = 0x0001, 0x0002, 0x0100, 0x0800, 0x4000
 # include/uapi/linux/if_arp.h
 _ARPHRD_LOOPBACK = "772"
+# include/uapi/linux/if.h
+_IFF_UP = 0x1
 _UNSET = 0xFFFFFFFF
 
 
@@ -31,7 +36,8 @@ class Device:
 
     ``kind`` is ``tap``, ``tun``, ``macvtap``, ``physical``, ``loopback``, ``veth``, the kernel's own word (DEVTYPE of
     the device's uevent: ``bridge``, ``vlan``, ``bond`` and so on) or ``other``. ``owner`` and ``group`` (numbers) are
-    who may open a TAP beside root, None for nobody. ``bridge`` is the device that it is a port of, "" for none.
+    who may open a TAP beside root (both must fit); None for no such condition, so with neither everybody may
+    (tun_not_capable of drivers/net/tun.c). ``bridge`` is the device that it is a port of, "" for none.
     ``attached`` tells whether some process holds a TAP, None where the kernel does not say (the link is down) and for
     other devices.
     """
@@ -113,6 +119,34 @@ def device(host: Host, name: str) -> Device | None:
         vnet_hdr=bool(flags & _IFF_VNET_HDR),
         attached={"1": True, "0": False}.get(_value(host, name, "carrier")) if flags else None,
     )
+
+
+def alias(host: Host, name: str) -> str:
+    """The alias of a device (``ip link set alias``), "" for none."""
+    return _value(host, name, "ifalias")
+
+
+def is_up(host: Host, name: str) -> bool:
+    """Whether the link of a device was set up; what its carrier is does not matter."""
+    return bool(int(_value(host, name, "flags") or "0", 16) & _IFF_UP)
+
+
+def remove(host: Host, found: Device, journal: Journal, **record: t.Any) -> None:
+    """Remove a TAP exactly as it was seen, or not at all, journal first.
+
+    The kernel itself refuses to let go of a single-queue TAP that somebody has taken meanwhile (EBUSY from TUNSETIFF).
+
+    :param record: what the journal is to keep of it beside its properties.
+    :raises NetdevError: it is no longer what it was, somebody holds it, or the kernel refuses.
+    """
+    if device(host, found.name) != found or any(holders(host, [found]).values()):
+        raise NetdevError(f"{found.name} changed or was taken into use since it was looked at; it stays as it is.")
+    journal.record_value(f"{SYSFS}/{found.name}", {**asdict(found), **record}, None)
+    queues = ["multi_queue"] if found.multi_queue else []
+    done = host.run(["ip", "tuntap", "del", "dev", found.name, "mode", "tap", *queues])
+    if done.rc != 0:
+        raise NetdevError(f"The TAP device {found.name} could not be removed: {done.err.strip()}")
+    host.changed = True
 
 
 def holders(host: Host, devices: t.Iterable[Device]) -> dict[str, tuple[Holder, ...]]:

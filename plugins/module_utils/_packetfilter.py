@@ -52,10 +52,9 @@ class Table:
     families: frozenset[int]
     chains: dict[str, Chain] = field(default_factory=dict)
 
-    @property
-    def input(self) -> list[Chain]:
-        """The chains that packets for the host itself enter by."""
-        return [chain for chain in self.chains.values() if chain.hook == "input"]
+    def base(self, hook: str) -> list[Chain]:
+        """The chains that packets enter by: ``input`` those for the host itself, ``forward`` those that it passes on."""
+        return [chain for chain in self.chains.values() if chain.hook == hook]
 
 
 def verdict(tables: t.Iterable[Table], family: int, port: int) -> str:
@@ -63,11 +62,41 @@ def verdict(tables: t.Iterable[Table], family: int, port: int) -> str:
 
     :param family: 4 or 6.
     """
-    outcomes = [_outcome(table, chain, port) for table in tables if family in table.families for chain in table.input]
+    outcomes = [_outcome(table, chain, port) for table in tables if family in table.families for chain in table.base("input")]
     # every base chain has to accept a packet
     if any(outcome == {DROP} for outcome in outcomes):
         return CLOSED
     return RESTRICTED if any(DROP in outcome for outcome in outcomes) else OPEN
+
+
+def passes_on(tables: t.Iterable[Table], family: int) -> bool:
+    """Whether a new connection between two other hosts is passed on that no rule names: by sender, interface or port.
+
+    :param family: 4 or 6.
+    """
+    return all(
+        (chain.policy if outcome == GOES_ON else outcome) == ACCEPT
+        for table in tables
+        if family in table.families
+        for chain in table.base("forward")
+        for outcome in [_unnamed(table, chain, 0)]
+    )
+
+
+def _unnamed(table: Table, chain: Chain, depth: int) -> str:
+    """What becomes of a packet for which no condition holds."""
+    for rule in chain.rules:
+        if rule.conditions or not rule.action:
+            continue
+        if rule.action in (ACCEPT, DROP):
+            return rule.action
+        if rule.action == "return":
+            return GOES_ON
+        target = table.chains.get(rule.target)
+        outcome = GOES_ON if target is None or depth > _DEPTH else _unnamed(table, target, depth + 1)
+        if outcome != GOES_ON or rule.action == "goto":
+            return outcome
+    return GOES_ON
 
 
 def _outcome(table: Table, chain: Chain, port: int) -> set[str]:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import typing as t
 from dataclasses import dataclass
-from xml.etree import ElementTree
 
+from . import _statefile
 from ._reader import Reader
 
 # src/storage/storage_driver.c: what is configured, and a status file of each pool that runs.
 CONFIGURED = "/etc/libvirt/storage"
 RUNNING = "/run/libvirt/storage"
-SIZE_LIMIT = 1024 * 1024
 _DIRECTORIES = {"dir", "fs", "netfs"}
 
 
@@ -46,27 +45,5 @@ def read(reader: Reader) -> list[Pool]:
 
 
 def _pools(reader: Reader, directory: str) -> t.Iterator[tuple[str, tuple[str, str]]]:
-    for entry in reader.list(directory):
-        if not entry.endswith(".xml"):
-            continue
-        path = f"{directory}/{entry}"
-        try:
-            data = reader.host.read_optional(path)
-            pool = None if data is None else _parse(data)
-        except (OSError, ValueError, ElementTree.ParseError) as error:
-            reader.note(path, str(error))
-            continue
-        if pool is not None:
-            name = (pool.findtext("name") or "").strip() or entry[: -len(".xml")]
-            yield name, (pool.get("type", ""), (pool.findtext("target/path") or "").strip())
-
-
-def _parse(data: bytes) -> ElementTree.Element | None:
-    """The ``<pool>``, also inside a ``<poolstate>``. A document type, and with it every entity, is refused.
-
-    :raises ValueError: too long, or with a document type.
-    """
-    if len(data) > SIZE_LIMIT or b"<!DOCTYPE" in data:
-        raise ValueError("is no storage pool: too long, or with a document type declaration")
-    root = ElementTree.fromstring(data)
-    return root if root.tag == "pool" else root.find("pool")
+    for name, pool in _statefile.elements(reader, directory, "pool"):
+        yield name, (pool.get("type", ""), (pool.findtext("target/path") or "").strip())

@@ -50,6 +50,26 @@ def booleans(host: Host, policy: str) -> list[dict[str, t.Any]]:
     ]
 
 
+def file_type(host: Host, path: str) -> str:
+    """The type in a file's label, "" for a file without one.
+
+    :raises OSError: it cannot be read.
+    """
+    label = host.attributes(path).get("security.selinux", b"").rstrip(b"\0").decode("utf-8", "replace")
+    return label.split(":")[2] if label.count(":") > 1 else ""
+
+
+def is_persistent(host: Host, path: str, label: str) -> bool:
+    """Whether the policy's files give this type to a path: file_contexts(5), semanage-fcontext(8)."""
+    policy = configured(host).get("SELINUXTYPE", "")
+    directory = f"/etc/selinux/{policy}/contexts/files"
+    for name in ("file_contexts.local", "file_contexts"):
+        for line in (host.text_optional(f"{directory}/{name}") or "").splitlines():
+            if f":{label}:" in line and re.fullmatch(line.split()[0], path):
+                return True
+    return False
+
+
 def types(host: Host) -> list[dict[str, t.Any]]:
     """Those of ``TYPES`` that the loaded policy has, and whether it only logs what they do against it.
 

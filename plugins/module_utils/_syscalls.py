@@ -8,8 +8,10 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import socket
 import struct
 import sys
+import typing as t
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWNET = 0x40000000
@@ -97,3 +99,56 @@ def _check(result: int, path: str | None = None) -> None:
     if result != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), path)
+
+
+def nftables() -> list[tuple[int, str]]:
+    """The tables of nftables in this network namespace: NFPROTO (linux/netfilter.h) and name.
+
+    Asked over netlink (linux/netfilter/nfnetlink.h, nf_tables.h), for tools of iptables do not show what is not theirs.
+
+    :raises OSError: the kernel refuses the answer.
+    """
+    request = struct.pack("=IHHIIBBH", 20, _GET_TABLE, _REQUEST_ALL, 1, 0, 0, 0, 0)
+    found: list[tuple[int, str]] = []
+    try:
+        connection = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
+    except OSError as error:
+        if error.errno == errno.EPROTONOSUPPORT:  # a kernel without netfilter
+            return []
+        raise
+    with connection:
+        connection.settimeout(5.0)
+        connection.sendto(request, (0, 0))
+        while True:
+            for kind, payload in _messages(connection.recv(1 << 16)):
+                if kind == _DONE:
+                    return found
+                if kind == _ERROR:
+                    number = -struct.unpack_from("=i", payload)[0]
+                    if number in (errno.EINVAL, errno.EOPNOTSUPP):  # one without nftables
+                        return []
+                    raise OSError(number, os.strerror(number))
+                found += [(payload[0], name) for name in _names(payload[4:])]
+
+
+_NETLINK_NETFILTER = 12
+_GET_TABLE = 10 << 8 | 1
+_REQUEST_ALL = 0x301
+_ERROR, _DONE = 2, 3
+_TABLE_NAME = 1
+
+
+def _messages(data: bytes) -> t.Iterator[tuple[int, bytes]]:
+    """The messages of netlink(7) in what was received: type and payload."""
+    while len(data) >= 16:
+        length, kind = struct.unpack_from("=IH", data)
+        yield kind, data[16:length]
+        data = data[max(16, length + 3 & ~3) :]
+
+
+def _names(attributes: bytes) -> t.Iterator[str]:
+    while len(attributes) >= 4:
+        length, kind = struct.unpack_from("=HH", attributes)
+        if kind == _TABLE_NAME:
+            yield attributes[4:length].rstrip(b"\0").decode("utf-8", "replace")
+        attributes = attributes[max(4, length + 3 & ~3) :]

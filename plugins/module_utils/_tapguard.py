@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import typing as t
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from . import _domainxml, _libvirtd, _netdev
@@ -147,23 +147,10 @@ def check(host: Host, plan: Plan) -> None:
 def apply(host: Host, plan: Plan, journal: Journal) -> None:
     """Remove stale TAP devices, each as it was seen or not at all.
 
-    The kernel itself refuses to let go of a single-queue TAP that somebody has taken meanwhile (EBUSY from TUNSETIFF).
-
-    :raises TapGuardError: a device is no longer what it was, or the kernel refuses.
+    :raises NetdevError: a device is no longer what it was, or the kernel refuses.
     """
     for removal in plan.changes:
-        device = removal.device
-        now = _netdev.device(host, device.name)
-        if now != device or any(_netdev.holders(host, [device]).values()):
-            raise TapGuardError(
-                f"{device.name} changed or was taken into use since it was looked at; it stays as it is."
-            )
-        journal.record_value(f"{_netdev.SYSFS}/{device.name}", {**asdict(device), "ip": removal.record}, None)
-        queues = ["multi_queue"] if device.multi_queue else []
-        done = host.run(["ip", "tuntap", "del", "dev", device.name, "mode", "tap", *queues])
-        if done.rc != 0:
-            raise TapGuardError(f"The stale TAP device {device.name} could not be removed: {done.err.strip()}")
-        host.changed = True
+        _netdev.remove(host, removal.device, journal, ip=removal.record)
 
 
 def result(state: State, plan: Plan) -> dict[str, t.Any]:

@@ -407,6 +407,31 @@ guests:
           description: Whether the definition holds HTTP cookies for it.
           returned: success
           type: bool
+        sgio:
+          description:
+            - V(unfiltered) where SCSI commands of the guest are not filtered, empty if the definition does not say.
+          returned: success
+          type: str
+        reservations:
+          description: Whether persistent reservations of the guest are let through.
+          returned: success
+          type: bool
+        cache:
+          description: The mode of the cache, empty for the default.
+          returned: success
+          type: str
+        encrypted:
+          description: Whether it is encrypted on the host.
+          returned: success
+          type: bool
+        authenticated:
+          description: Whether there is a secret for the server that it lies on.
+          returned: success
+          type: bool
+        tls:
+          description: Whether the definition asks for TLS, null if it does not say.
+          returned: success
+          type: bool
     interfaces:
       description: The network interfaces.
       returned: success
@@ -485,7 +510,9 @@ guests:
           returned: success
           type: str
         features:
-          description: The policy of V(vmx) and of V(svm), where the definition names them.
+          description:
+            - The policy of V(vmx), of V(svm), and of features that protect a guest against its processor, where the
+              definition names them.
           returned: success
           type: dict
           sample: {"vmx": "disable"}
@@ -493,6 +520,10 @@ guests:
           description: Whether the guest has performance counters, null if the definition does not say.
           returned: success
           type: bool
+        pinned:
+          description: The host's processors that all of the guest's are bound to, empty for any.
+          returned: success
+          type: str
     memory:
       description: How its memory is kept.
       returned: success

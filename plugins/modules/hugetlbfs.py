@@ -66,11 +66,15 @@ options:
         type: raw
       delegate:
         description:
-          - A user for whom the directory C(PATH/USER) is made, owned by that user, mode 0700, also after each boot.
-            This is for who runs guests without the system's libvirt daemon, and may not make directories in the mount.
+          - Users for each of whom the directory C(PATH/USER) is made, owned by that user, mode 0700, also after each
+            boot. This is for who runs guests without the system's libvirt daemon, and may not make directories in the
+            mount.
+          - Without it, it stays as it is. An empty list makes none at the next boot; directories that are there stay
+            until then, because a guest may be in them.
           - For C(qemu:///session) that user sets C(hugetlbfs_mount = ["PATH/USER"]) in C(~/.config/libvirt/qemu.conf).
             A QEMU without libvirt takes it as the C(mem-path) of C(memory-backend-file).
-        type: str
+        type: list
+        elements: str
       state:
         description:
           - V(absent) unmounts O(pools[].path) if a hugetlbfs with pages of this size is there and nothing uses it, and
@@ -134,7 +138,7 @@ EXAMPLES = r"""
     pools:
       - size: 2M
         path: /dev/hugepages
-        delegate: alice
+        delegate: [alice]
 
 - name: Another page size at the same path
   hypervisor.hardening.hugetlbfs:
@@ -200,9 +204,10 @@ pools:
       returned: when it is mounted
       type: str
     delegated:
-      description: The directory of the user.
+      description: The directories of the users.
       returned: when it is mounted and delegate was given
-      type: str
+      type: list
+      elements: str
   sample:
     - size: 2M
       pages: 512
@@ -272,7 +277,7 @@ def main() -> None:
         "owner": {"type": "str"},
         "group": {"type": "str"},
         "mode": {"type": "raw"},
-        "delegate": {"type": "str"},
+        "delegate": {"type": "list", "elements": "str"},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     }
     module = AnsibleModule(

@@ -106,6 +106,20 @@ hypervisor:
           returned: success
           type: str
           sample: AuthenticAMD
+        cgroup:
+          description: What the resources of guests can be limited with.
+          returned: success
+          type: dict
+          contains:
+            version:
+              description: The version of cgroups that the host uses; null where none is mounted.
+              returned: success
+              type: int
+            controllers:
+              description: The controllers there, by the names of version 2 (V(io) for V(blkio\)).
+              returned: success
+              type: list
+              elements: str
         boot_id:
           description: The kernel's name for the present boot.
           returned: success
@@ -708,6 +722,13 @@ hypervisor:
           description: The machine type that a guest gets if it names none.
           returned: success
           type: str
+        machines_deprecated:
+          description:
+            - The machine types of defined guests that QEMU means to drop; null where libvirt or the definitions do
+              not tell.
+          returned: success
+          type: list
+          elements: str
         domain_type:
           description: The type of guest that the answers hold for - V(kvm) or V(qemu).
           returned: success
@@ -904,8 +925,19 @@ hypervisor:
               returned: success
               type: list
               elements: str
+            problems:
+              description:
+                - What keeps them from working, found by letting a server and a client made of them talk to each other.
+                  That is a key of another certificate, an authority that did not issue one, the wrong purpose, or an
+                  expired one. Of V(migrate) it is also a server's certificate without the name that libvirt tells the
+                  source of a migration.
+                - Files that QEMU's user may not read are among them.
+                - V(null) where a file is missing, or it could not be tried.
+              returned: success
+              type: list
+              elements: str
         certificates:
-          description: The certificates among them, at most 24, as C(openssl) reads them.
+          description: The files of certificates among them, at most 24. What is said is about the first one in each.
           returned: success
           type: list
           elements: dict
@@ -915,7 +947,7 @@ hypervisor:
               returned: success
               type: str
             expires:
-              description: When it ends, in seconds since the epoch, null where it cannot be read.
+              description: When the first of the file's ends, in seconds since the epoch, null where it cannot be read.
               returned: success
               type: int
             days_left:
@@ -932,9 +964,21 @@ hypervisor:
               returned: success
               type: int
             alternative_names:
-              description: Whether it has a subject alternative name, null where it cannot be read.
+              description: Whether a name or an address of a host is among its subject alternative names, null where it
+                cannot be read.
               returned: success
               type: bool
+            names:
+              description: Those names and addresses, null where it cannot be read.
+              returned: success
+              type: list
+              elements: str
+            digest:
+              description:
+                - What tells whether two hosts have the same. It is the certificate's fingerprint (SHA-256), or a digest
+                  of all in the file if there are several. Null where it cannot be read.
+              returned: success
+              type: str
             reason:
               description: Why it cannot be read, otherwise empty.
               returned: success
@@ -1064,6 +1108,98 @@ hypervisor:
               returned: success
               type: list
               elements: str
+            cpu:
+              description: The processor of the next start; null if it cannot be read.
+              returned: success
+              type: dict
+              contains:
+                mode:
+                  description: V(host-passthrough), V(host-model), V(maximum), V(custom), or empty for QEMU's default.
+                  returned: success
+                  type: str
+                model:
+                  description: The model, empty for none.
+                  returned: success
+                  type: str
+                pmu:
+                  description: Whether it has performance counters, null if the definition does not say.
+                  returned: success
+                  type: bool
+                given:
+                  description:
+                    - The features that protect a guest against its processor which the definition adds or wants.
+                  returned: success
+                  type: list
+                  elements: str
+                taken_away:
+                  description: Those that it disables or forbids.
+                  returned: success
+                  type: list
+                  elements: str
+                pinned:
+                  description: The host's processors that all of the guest's are bound to, empty for any.
+                  returned: success
+                  type: str
+            encrypted:
+              description:
+                - Whether QEMU or libvirt encrypts each disk that the guest writes to; null if that cannot be read.
+              returned: success
+              type: bool
+            disks:
+              description:
+                - The disks that lie on the network, that other guests share, or that take the guest's own SCSI
+                  commands, at most 32.
+              returned: success
+              type: list
+              elements: dict
+              contains:
+                name:
+                  description: The guest and the disk.
+                  returned: success
+                  type: str
+                guest:
+                  description: The guest.
+                  returned: success
+                  type: str
+                source:
+                  description: The path, PROTOCOL and name, or pool and volume.
+                  returned: success
+                  type: str
+                protocol:
+                  description: The protocol of a disk on the network, empty for others.
+                  returned: success
+                  type: str
+                format:
+                  description: The format, empty if the definition does not say.
+                  returned: success
+                  type: str
+                cache:
+                  description: The mode of the cache, empty for the default.
+                  returned: success
+                  type: str
+                readonly:
+                  description: Whether the guest may only read.
+                  returned: success
+                  type: bool
+                shareable:
+                  description: Whether other guests may use it too.
+                  returned: success
+                  type: bool
+                scsi:
+                  description:
+                    - By what the guest gets commands of its own through. V(rawio), V(sgio unfiltered), V(lun),
+                      V(reservations).
+                  returned: success
+                  type: list
+                  elements: str
+                authenticated:
+                  description: Whether there is a secret for the server.
+                  returned: success
+                  type: bool
+                tls:
+                  description: Whether the definition asks for TLS.
+                  returned: success
+                  type: bool
             interfaces:
               description: The network interfaces of the next start and those plugged in since, at most 32.
               returned: success
@@ -1250,10 +1386,6 @@ hypervisor:
           description: QEMU's program.
           returned: success
           type: str
-        binary_deleted:
-          description: Whether it was deleted or replaced since.
-          returned: success
-          type: bool
         unexpected_devices:
           description: Nodes in its C(/dev) that nobody told libvirt to put there, at most 20.
           returned: success
@@ -2778,6 +2910,56 @@ hypervisor:
               description: How many there are.
               returned: success
               type: int
+        client_credentials:
+          description: Passwords that clients of libvirt keep (C(auth.conf\)), of root and of managers' users.
+          returned: success
+          type: dict
+          contains:
+            checked:
+              description: How many were looked at.
+              returned: success
+              type: int
+            truncated:
+              description: Whether there was more than is looked at.
+              returned: success
+              type: bool
+            deviations:
+              description:
+                - Those with more than they should have, at most 20; null where none was found among what could be
+                  looked at, and that was not all.
+              returned: success
+              type: list
+              elements: dict
+              contains: *deviation
+            deviations_total:
+              description: How many there are.
+              returned: success
+              type: int
+        nova:
+          description: Configuration of OpenStack's nova, Kolla's too. Root's, readable by the group nova.
+          returned: success
+          type: dict
+          contains:
+            checked:
+              description: How many were looked at.
+              returned: success
+              type: int
+            truncated:
+              description: Whether there was more than is looked at.
+              returned: success
+              type: bool
+            deviations:
+              description:
+                - Those with more than they should have, at most 20; null where none was found among what could be
+                  looked at, and that was not all.
+              returned: success
+              type: list
+              elements: dict
+              contains: *deviation
+            deviations_total:
+              description: How many there are.
+              returned: success
+              type: int
         tls_keys:
           description: Private TLS keys; those of QEMU may be read by its group.
           returned: success
@@ -3223,6 +3405,42 @@ hypervisor:
               description: The group of the target, likewise.
               returned: success
               type: str
+            mount:
+              description: How the network file system of the target is mounted; null for another.
+              returned: success
+              type: dict
+              contains:
+                type:
+                  description: The file system.
+                  returned: success
+                  type: str
+                security:
+                  description: The option C(sec) of NFS, such as V(sys) or V(krb5p); null for none.
+                  returned: success
+                  type: str
+                nosuid:
+                  description: Whether set-user-ID bits count for nothing there.
+                  returned: success
+                  type: bool
+                nodev:
+                  description: Whether device nodes do.
+                  returned: success
+                  type: bool
+            promised_percent:
+              description:
+                - How much guests may write into its images, in percent of its file system; null where it is no
+                  directory of this host, or holds too many files.
+              returned: success
+              type: int
+            label:
+              description:
+                - The SELinux type of the target. Empty without SELinux or a label, null where it cannot be read.
+              returned: success
+              type: str
+            label_persistent:
+              description: Whether the policy's files give it that type; null without SELinux.
+              returned: success
+              type: bool
         images:
           description:
             - Images in pools that are directories, install media (C(.iso)) aside, and the disks of guests, with those
@@ -3250,6 +3468,38 @@ hypervisor:
               description: How many there are.
               returned: success
               type: int
+        layers:
+          description:
+            - What the images of guests and of pools hang on by their own headers, at most 100; null where nothing was
+              found among what could be looked at, and that was not all.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The image.
+              returned: success
+              type: str
+            kind:
+              description: V(backing) or V(data).
+              returned: success
+              type: str
+            source:
+              description: What it names, as an absolute path if it is a file of this host.
+              returned: success
+              type: str
+            directory:
+              description: The directory of that file, empty for none.
+              returned: success
+              type: str
+            network:
+              description: Whether it is no file of this host.
+              returned: success
+              type: bool
+            in_pool:
+              description: Whether it lies in a storage pool.
+              returned: success
+              type: bool
         uses:
           description:
             - Images that the host's own kernel looks into, at most 100; null where the guests' definitions cannot be
@@ -3409,6 +3659,49 @@ hypervisor:
           type: list
           elements: dict
           contains: *refused
+    # section: programs
+    programs:
+      description: How the programs that guests attack first were built to withstand, by their ELF headers.
+      returned: success
+      type: dict
+      contains:
+        programs:
+          description: The emulator for guests of the host's architecture, and helpers, where they are installed.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The path.
+              returned: success
+              type: str
+            kind:
+              description: V(emulator) or V(helper).
+              returned: success
+              type: str
+            pie:
+              description:
+                - Whether it can be loaded anywhere (position-independent); null, as all below, if it cannot be read.
+              returned: success
+              type: bool
+            relro:
+              description: V(full), V(partial) or V(none). Whether tables of addresses are read-only once it is loaded.
+              returned: success
+              type: str
+            nx:
+              description: Whether its stack is not executable.
+              returned: success
+              type: bool
+            canary:
+              description: Whether functions guard their stack. Programs in Rust do not, and need not.
+              returned: success
+              type: bool
+        unread:
+          description: What could not be read.
+          returned: success
+          type: list
+          elements: dict
+          contains: *refused
     # section: firewall
     firewall:
       description: The host's packet filter, by the tools that it has.
@@ -3464,6 +3757,217 @@ hypervisor:
               description: The same, or V(disabled) on a host without IPv6.
               returned: success
               type: str
+        forwarding:
+          description:
+            - What becomes of a connection between two other hosts that no rule names by sender, interface or port.
+          returned: success
+          type: dict
+          contains:
+            ipv4:
+              description: V(open) for it is passed on; V(closed); null where the rules cannot be listed.
+              returned: success
+              type: str
+            ipv6:
+              description: The same.
+              returned: success
+              type: str
+        unread:
+          description: What could not be read.
+          returned: success
+          type: list
+          elements: dict
+          contains: *refused
+    # section: networks
+    networks:
+      description: Networks that guests share with the host.
+      returned: success
+      type: dict
+      contains:
+        networks:
+          description: libvirt's networks.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The network.
+              returned: success
+              type: str
+            mode:
+              description: V(nat), V(route), V(open), V(bridge) and so on; V(isolated) for no forwarding.
+              returned: success
+              type: str
+            bridge:
+              description: The bridge, empty for none.
+              returned: success
+              type: str
+            active:
+              description: Whether it runs.
+              returned: success
+              type: bool
+            autostart:
+              description: Whether it starts with libvirt.
+              returned: success
+              type: bool
+            guests:
+              description: The guests with an interface on it; null where definitions cannot be read.
+              returned: success
+              type: list
+              elements: str
+        bridges:
+          description: The bridges of the host.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The bridge.
+              returned: success
+              type: str
+            guest_ports:
+              description: Its ports that are TAP devices.
+              returned: success
+              type: list
+              elements: str
+            network:
+              description: The network of libvirt's that it belongs to, empty for none.
+              returned: success
+              type: str
+            addresses:
+              description: Its addresses, those of the link alone aside; null where C(ip) does not tell.
+              returned: success
+              type: list
+              elements: str
+            default_route:
+              description: Whether a default route leaves by it.
+              returned: success
+              type: bool
+            speaks:
+              description: The settings by which the host answers on it, or hears routers and redirects there.
+              returned: success
+              type: list
+              elements: str
+        virtual_functions:
+          description: The virtual functions of cards with SR-IOV, at most 100; null where a card cannot be asked.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The card and the number.
+              returned: success
+              type: str
+            device:
+              description: The card.
+              returned: success
+              type: str
+            spoofchk:
+              description: Whether the card refuses senders that are not the function; null where it does not say.
+              returned: success
+              type: bool
+            trust:
+              description: Whether the function may change what it receives; null where the card does not say.
+              returned: success
+              type: bool
+            vlan:
+              description: The VLAN that it is kept in, V(0) for none.
+              returned: success
+              type: int
+        unread:
+          description: What could not be read.
+          returned: success
+          type: list
+          elements: dict
+          contains: *refused
+    # section: services
+    services:
+      description: What the network can reach on this host beside libvirt's daemons, guests and their helpers.
+      returned: success
+      type: dict
+      contains:
+        open:
+          description: Sockets that listen on more than the loopback; null if there are more than 40.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: Program, protocol and port.
+              returned: success
+              type: str
+            process:
+              description: The program; V(systemd) where it holds the socket, V(kernel) where no process does.
+              returned: success
+              type: str
+            protocol:
+              description: V(tcp) or V(udp).
+              returned: success
+              type: str
+            port:
+              description: The port.
+              returned: success
+              type: int
+        total:
+          description: How many there are.
+          returned: success
+          type: int
+        unread:
+          description: What could not be read.
+          returned: success
+          type: list
+          elements: dict
+          contains: *refused
+    # section: ssh
+    ssh:
+      description: ssh between hypervisors, of root and of OpenStack's nova.
+      returned: success
+      type: dict
+      contains:
+        keys:
+          description: The keys that are let in; null if there are more than 50.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The file and the line.
+              returned: success
+              type: str
+            fingerprint:
+              description: The fingerprint, as C(ssh-keygen -l) prints it.
+              returned: success
+              type: str
+            from:
+              description: Whether it is good from some addresses only.
+              returned: success
+              type: bool
+            command:
+              description: Whether it runs one command only.
+              returned: success
+              type: bool
+            restrict:
+              description: Whether it may neither forward nor have a terminal.
+              returned: success
+              type: bool
+        unchecked:
+          description: Settings of the client by which the other side's key is not looked at.
+          returned: success
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The file.
+              returned: success
+              type: str
+            setting:
+              description: The setting.
+              returned: success
+              type: str
+        known_hosts:
+          description: The files that hold keys of other hosts.
+          returned: success
+          type: list
+          elements: str
         unread:
           description: What could not be read.
           returned: success

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 from ._base import RigError
 from ._host import Host
-from ._hosts import down, get, host, names, publish, reap, up
+from ._hosts import down, get, host, names, publish, reap, up, vm
 from ._image import build
 from ._machine import Snapshot, differences, snapshot
+from ._vm import VirtualMachine
 
 __all__ = [
     "Host",
     "RigError",
     "Snapshot",
+    "VirtualMachine",
     "build",
     "differences",
     "down",
@@ -30,4 +32,5 @@ __all__ = [
     "reap",
     "snapshot",
     "up",
+    "vm",
 ]

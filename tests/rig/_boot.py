@@ -1,7 +1,7 @@
 # Copyright: hypervisor.hardening contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The supervisor of a host: the process in whose mount and network namespaces systemd-nspawn boots it."""
+"""The supervisor of a host: the process in whose mount and network namespaces systemd-nspawn or QEMU boots it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import sys
 import time
 from typing import Any
 
-from . import _cgroups
+from . import _cgroups, _vmboot
 from ._base import run, spawn
 
 # Where hosts have the directory that they share.
@@ -26,7 +26,7 @@ _AGAIN = 133
 
 
 def boot(directory: pathlib.Path) -> int:
-    """Lay the host's root file system and boot it, again whenever it reboots; return nspawn's last exit status.
+    """Lay the host's root file system and boot it, again whenever it reboots; return the last exit status.
 
     Waits for one JSON line on standard input, which comes when the network device is there.
     """
@@ -34,14 +34,20 @@ def boot(directory: pathlib.Path) -> int:
     if not line:
         sys.exit("the rig went away before the boot")
     config: dict[str, Any] = json.loads(line)
+    # Locks and sockets below /run are the host's own and go with it.
+    run(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", "/run"])
+    if config["disk"]:
+        return _vmboot.boot(directory, config)
+    return _boot_container(directory, config)
+
+
+def _boot_container(directory: pathlib.Path, config: dict[str, Any]) -> int:
     root = directory / "root"
-    options = f"lowerdir={config['lower']},upperdir={directory}/upper,workdir={directory}/work,volatile"
+    options = f"lowerdir={config['image']}/root,upperdir={directory}/upper,workdir={directory}/work,volatile"
     run(["mount", "-t", "overlay", "overlay", "-o", options, root])
     device = os.stat(root).st_dev
     (directory / ROOT_DEVICE).write_text(f"{os.major(device)}:{os.minor(device)}", encoding="ascii")
     _personalise(root, config)
-    # nspawn keeps locks and sockets below /run: they are the host's own and go with it.
-    run(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", "/run"])
     os.environ.update(
         # A filter of nspawn's own would show as Seccomp: 2 in every process and prove nothing of QEMU's.
         SYSTEMD_SECCOMP="0",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
 import pathlib
 import shutil
@@ -54,11 +55,13 @@ def _parser() -> argparse.ArgumentParser:
     command("check", _check, "say what is missing on this machine")
     command("install", _install, "install the missing packages (never libvirt or QEMU)")
     build = command("build", _build, "build images, unless they are there")
-    releases = ", ".join(_recipe.RELEASES)
-    build.add_argument("release", nargs="*", metavar="RELEASE", help=f"of {releases}; all of them if none is given")
+    images = ", ".join(_image.NAMES)
+    build.add_argument("name", nargs="*", metavar="IMAGE", help=f"of {images}; all of them if none is given")
     up = command("up", _up, "boot a host")
     up.add_argument("name")
     up.add_argument("--release", default="trixie", choices=_recipe.RELEASES)
+    up.add_argument("--vm", action="store_true", help="a virtual machine, with a kernel of its own")
+    up.add_argument("--words", default="", help="more for the command line of that kernel")
     pages = "add N huge pages of the default size to the machine's pool"
     up.add_argument("--hugepages", type=int, default=0, metavar="N", help=pages)
     up.add_argument("--shared", action="store_true", help="with /srv/shared, which all such hosts share")
@@ -72,11 +75,14 @@ def _parser() -> argparse.ArgumentParser:
     down.add_argument("--all", action="store_true", help="all hosts of this scope")
     command("list", _list, "show the hosts that are up")
     command("inventory", _inventory, "print the inventory and where it is")
+    capture = command("capture", _capture, "print, as JSON, what hypervisor_info tells of a host, with versions and digest")
+    capture.add_argument("name")
+    capture.add_argument("section", nargs="*", metavar="SECTION", help="only these sections of the facts")
     command("snapshot", _snapshot, "print, as JSON, what a host could change on this machine")
     compare = command("compare", _compare, "compare the machine with a snapshot; exit status 1 if they differ")
     compare.add_argument("file", type=pathlib.Path)
     command("clean", _clean, "take all hosts down and remove the cache")
-    for name, function, words in (("_build", _build_here, ["release", "parts"]), ("_boot", _boot_here, ["directory"])):
+    for name, function, words in (("_build", _build_here, ["name", "parts"]), ("_boot", _boot_here, ["directory"])):
         sub = command(name, function, None)
         for word in words:
             sub.add_argument(word)
@@ -105,13 +111,13 @@ def _need_all() -> None:
 
 def _build(options: argparse.Namespace) -> int:
     _need_all()
-    for release in options.release or _recipe.RELEASES:
-        print(_image.build(release))
+    for name in options.name or _image.NAMES:
+        print(_image.build(name))
     return 0
 
 
 def _build_here(options: argparse.Namespace) -> int:
-    _image.build_here(options.release, pathlib.Path(options.parts))
+    _image.build_here(options.name, pathlib.Path(options.parts))
     return 0
 
 
@@ -121,7 +127,14 @@ def _boot_here(options: argparse.Namespace) -> int:
 
 def _up(options: argparse.Namespace) -> int:
     _need_all()
-    host = _hosts.up(options.name, options.release, hugepages=options.hugepages, shared=options.shared)
+    host = _hosts.up(
+        options.name,
+        options.release,
+        vm=options.vm,
+        words=options.words.split(),
+        hugepages=options.hugepages,
+        shared=options.shared,
+    )
     print(host.inventory)
     return 0
 
@@ -165,6 +178,30 @@ def _inventory(_options: argparse.Namespace) -> int:
     return 0
 
 
+def _capture(options: argparse.Namespace) -> int:
+    try:
+        from . import modules
+    except ImportError as error:
+        raise RigError(f"a module is run by Ansible's own code, which this Python has not: {error}") from None
+    host = _hosts.get(options.name)
+    facts = modules.call(host, "hypervisor_info")["hypervisor"]
+    unknown = sorted(set(options.section) - set(facts))
+    if unknown:
+        raise RigError(f"hypervisor_info has no section {', '.join(unknown)}; it has {', '.join(facts)}")
+    kept = {name: facts[name] for name in options.section or facts}
+    captured = {
+        "command": ["python3", "tests/rig", "capture", *sys.argv[2:]],
+        "release": host.release,
+        "kernel": facts["host"]["kernel"],
+        "libvirt": facts["libvirt"]["version"],
+        "qemu": facts["libvirt"]["qemu_version"],
+        "sha256": hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest(),
+        "facts": kept,
+    }
+    print(json.dumps(captured, sort_keys=True))
+    return 0
+
+
 def _snapshot(_options: argparse.Namespace) -> int:
     print(json.dumps(_machine.snapshot(scope()), indent=1, sort_keys=True))
     return 0
@@ -190,8 +227,8 @@ def _clean(_options: argparse.Namespace) -> int:
         _hosts.down(name, missing_ok=True)
     before = shutil.disk_usage(cache).free
     with contextlib.ExitStack() as stack:
-        for release in _recipe.RELEASES:
-            stack.enter_context(locked(f"build-{release}"))
+        for name in _image.NAMES:
+            stack.enter_context(locked(f"build-{name}"))
         stack.enter_context(locked("rig"))
         remove_tree(cache)
     freed = shutil.disk_usage(existing_parent(cache)).free - before

@@ -71,14 +71,15 @@ def install(root: pathlib.Path, kernel_package: pathlib.Path) -> None:
         ("bin/busybox", 0o100755, (root / "bin/busybox").read_bytes()),
         ("init", 0o100755, _INIT.encode()),
         ("modules", 0o040755, b""),
-        *_modules(kernel_package),
+        *modules(kernel_package, _MODULES),
     ]
     (root / INITRD).write_bytes(cpio(entries))
 
 
-def _modules(kernel_package: pathlib.Path) -> Iterator[tuple[str, int, bytes]]:
-    for number, name in enumerate(_MODULES):
-        for path in kernel_package.rglob(f"{name}.ko*"):
+def modules(tree: pathlib.Path, names: Sequence[str]) -> Iterator[tuple[str, int, bytes]]:
+    """The files of these modules in a tree with a kernel, as entries of ``cpio`` below ``modules`` in this order."""
+    for number, name in enumerate(names):
+        for path in tree.rglob(f"{name}.ko*"):
             data = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
             yield f"modules/{number:02}-{name}.ko", 0o100644, data
 

@@ -16,13 +16,17 @@ from . import _ssh
 from ._base import RigError, start_time, wait_for
 from ._registry import Facts
 
-# A libvirtd of 11.3 that hears of its end together with a client ends by force, 30 s later (in one of 30 reboots).
-_BOOT_PATIENCE = 90.0
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#: What a command inside finds itself in.
+ENVIRONMENT = ("env", "-i", f"PATH={_PATH}", "HOME=/root", "LC_ALL=C")
 
 
 class Host:
-    """A disposable hypervisor that is up."""
+    """A disposable hypervisor that is up: a container, which shares the machine's kernel."""
+
+    #: Seconds that a step of a boot may take. A libvirtd of 11.3 that hears of its end together with a client ends by
+    #: force, 30 s later (in one of 30 reboots).
+    patience = 90.0
 
     def __init__(self, facts: Facts) -> None:
         self.name: str = facts["name"]
@@ -31,7 +35,8 @@ class Host:
         self.address: str = facts["address"]
         self.supervisor: int = facts["pid"]
         self.directory = pathlib.Path(facts["directory"])
-        self.pid1 = find_init(self.supervisor)
+        #: The process of the machine that is the host since its last boot: its init, or its QEMU.
+        self.pid1 = self._find()
 
     @property
     def root(self) -> pathlib.Path:
@@ -95,8 +100,9 @@ class Host:
         :raises RigError: the host did not come back.
         """
         before = self.pid1
-        self.run(["systemctl", "reboot"])
-        wait_for(f"{self.name} to go down", lambda: start_time(before) is None, patience=_BOOT_PATIENCE)
+        # The connection may end before the command does.
+        self.run(["systemctl", "reboot"], check=False)
+        wait_for(f"{self.name} to go down", lambda: start_time(before) is None, patience=self.patience)
         self.wait_for_boot()
 
     def wait_for_boot(self) -> None:
@@ -109,16 +115,18 @@ class Host:
             self._wait("systemd", self._is_booted)
         except RigError as error:
             raise RigError(f"{error}\n{self._what_keeps_systemd()}") from None
-        self.run(["virsh", "-c", "qemu:///system", "version"], timeout=_BOOT_PATIENCE)
+        self.run(["virsh", "-c", "qemu:///system", "version"], timeout=self.patience)
 
-    def ssh_argv(self, line: str) -> list[str]:
+    def ssh_argv(self, line: str, *options: str) -> list[str]:
         """The ssh command for a line of the host's shell; for a session, if it is empty."""
-        return ["ssh", *_ssh.options(self.scope), f"root@{self.address}", *([line] if line else [])]
+        return ["ssh", *_ssh.options(self.scope), *options, f"root@{self.address}", *([line] if line else [])]
+
+    def _find(self) -> int:
+        return find_init(self.supervisor)
 
     def _inside(self, argv: Sequence[str | os.PathLike[str]]) -> list[str]:
         enter = ["nsenter", "-t", str(self.pid1), "-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w", "--"]
-        environment = ["env", "-i", f"PATH={_PATH}", "HOME=/root", "LC_ALL=C"]
-        return [*enter, *environment, *(os.fspath(word) for word in argv)]
+        return [*enter, *ENVIRONMENT, *(os.fspath(word) for word in argv)]
 
     def _finish(
         self,
@@ -139,7 +147,7 @@ class Host:
         return subprocess.CompletedProcess(raw.args, raw.returncode, out, err)
 
     def _wait(self, what: str, ready: Callable[[], bool]) -> None:
-        wait_for(f"{what} of {self.name}", lambda: self._still_lives() and ready(), patience=_BOOT_PATIENCE)
+        wait_for(f"{what} of {self.name}", lambda: self._still_lives() and ready(), patience=self.patience)
 
     def _still_lives(self) -> bool:
         if start_time(self.supervisor) is None:
@@ -149,7 +157,7 @@ class Host:
 
     def _is_booted(self) -> bool:
         # Found anew each time: while nspawn hands its child on there is none, after a reboot perhaps still the old one.
-        self.pid1 = find_init(self.supervisor)
+        self.pid1 = self._find()
         if self.pid1 == 0:
             return False
         state = self.run(["systemctl", "is-system-running"], check=False).stdout.strip()
@@ -177,7 +185,7 @@ def find_init(supervisor: int) -> int:
 
 def _says_ssh(address: str) -> bool:
     try:
-        with socket.create_connection((address, 22), timeout=1.0) as connection:
+        with socket.create_connection((address, 22), timeout=10.0) as connection:
             return connection.recv(4) == b"SSH-"
     except OSError:
         return False

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The life of hosts: boot one from an image, take it down, and clear away what a killed run left.
 
-Everything of a host lives in namespaces of one systemd-nspawn process, in one cgroup and in one directory
+Everything of a host lives in namespaces of one supervisor, in one cgroup and in one directory
 (``CACHE/hosts/SCOPE/NAME``), so that taking it down is: kill, remove the cgroup, remove the directory.
 """
 
@@ -18,9 +18,9 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from . import _cgroups, _image, _machine, _net, _registry, _ssh
+from . import _cgroups, _image, _machine, _net, _registry, _ssh, _vmboot
 from ._base import (
     RigError,
     boot_id,
@@ -38,12 +38,27 @@ from ._base import (
 from ._boot import ROOT_DEVICE
 from ._host import Host, find_init
 from ._registry import Facts
+from ._vm import VirtualMachine
 
 # In the directory of a scope, beside the hosts' own; no host can be called so.
 _SHARED = ".shared"
 
-# The nspawn processes that are children of this very process, to be reaped when they end.
+# The supervisors that are children of this very process, to be reaped when they end.
 _children: dict[int, subprocess.Popen[bytes]] = {}
+
+
+@contextlib.contextmanager
+def vm(release: str, name: str | None = None, *, words: Sequence[str] = ()) -> Iterator[VirtualMachine]:
+    """A host with a kernel of its own for the length of a ``with`` block.
+
+    :param words: what its first boot has at the end of the kernel's command line.
+    """
+    started = up(name or f"vm-{release}-{os.getpid()}", release, vm=True, words=words, keep=False)
+    assert isinstance(started, VirtualMachine)
+    try:
+        yield started
+    finally:
+        down(started.name, missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -60,22 +75,43 @@ def host(release: str, name: str | None = None, *, hugepages: int = 0, shared: b
         down(started.name, missing_ok=True)
 
 
-def up(name: str, release: str, *, hugepages: int = 0, shared: bool = False, keep: bool = True) -> Host:
+def up(
+    name: str,
+    release: str,
+    *,
+    vm: bool = False,
+    words: Sequence[str] = (),
+    hugepages: int = 0,
+    shared: bool = False,
+    keep: bool = True,
+) -> Host:
     """Boot a host and wait until sshd and libvirtd answer.
 
-    :param shared: see ``host``.
+    :param vm: it is a virtual machine, with a kernel of its own.
+    :param words: what that kernel gets at the end of its command line.
+    :param shared: see ``host``; a virtual machine has no such directory.
     :param keep: the host outlives this process.
     :raises RigError: the name is taken, the image cannot be built, or the host does not answer in time.
     """
     check_name(name)
+    if vm and shared:
+        raise RigError("a virtual machine has no directory that it shares with other hosts: leave one of the two out")
+    if vm and hugepages:
+        raise RigError(f"{name} has memory of its own: it takes its huge pages from that, not from the machine's pool")
     begun = time.monotonic()
+    disk = _image.build(f"vm-{release}") if vm else None
     image = _image.build(release)
     reap()
     mark = uuid.uuid4().hex
     try:
-        facts = _register(mark, name, release, image, shared)
+        facts = _register(mark, name, release, image, disk, shared)
+        if disk:
+            (pathlib.Path(facts["directory"]) / _vmboot.WORDS).write_text(" ".join(words), encoding="ascii")
+            # To wait for it means to come in by ssh already.
+            with locked("publish"):
+                _write_lists(_registry.scope_dir(), _registry.everyone())
         _start(facts)
-        started = Host(facts)
+        started = _open(facts)
         started.wait_for_boot()
         publish()
         if hugepages:
@@ -90,6 +126,10 @@ def up(name: str, release: str, *, hugepages: int = 0, shared: bool = False, kee
     return started
 
 
+def _open(facts: Facts) -> Host:
+    return VirtualMachine(facts) if facts.get("disk") else Host(facts)
+
+
 def get(name: str) -> Host:
     """A host that is up.
 
@@ -97,7 +137,7 @@ def get(name: str) -> Host:
     """
     for facts in _registry.everyone():
         if facts["name"] == name and _registry.lives(facts):
-            return Host(facts)
+            return _open(facts)
     raise RigError(f"no host {name!r} is up: 'rig list' shows those that are, 'rig up {name} --release R' boots one")
 
 
@@ -133,16 +173,22 @@ def publish() -> pathlib.Path:
     directory.mkdir(parents=True, exist_ok=True)
     with locked("publish"):
         hosts = _registry.everyone()
-        (directory / "known_hosts").write_text(_ssh.known_hosts(hosts), encoding="ascii")
-        (directory / "inventory.yml").write_text(_ssh.inventory(hosts), encoding="ascii")
+        _write_lists(directory, hosts)
         for facts in hosts:
             # One that is on its way up has it from its boot, or gets it at its own end of it.
             with contextlib.suppress(RigError):
-                Host(facts).put("/etc/hosts", _ssh.hosts_file(hosts).encode())
+                _open(facts).put("/etc/hosts", _ssh.hosts_file(hosts).encode())
     return directory / "inventory.yml"
 
 
-def _register(mark: str, name: str, release: str, image: pathlib.Path, shared: bool) -> Facts:
+def _write_lists(directory: pathlib.Path, hosts: list[Facts]) -> None:
+    (directory / "known_hosts").write_text(_ssh.known_hosts(hosts), encoding="ascii")
+    (directory / "inventory.yml").write_text(_ssh.inventory(hosts), encoding="ascii")
+
+
+def _register(
+    mark: str, name: str, release: str, image: pathlib.Path, disk: pathlib.Path | None, shared: bool
+) -> Facts:
     """Take the name and an address, before anything is started, so that a killed run leaves a trace to follow."""
     with locked("rig"):
         if name in names():
@@ -165,6 +211,7 @@ def _register(mark: str, name: str, release: str, image: pathlib.Path, shared: b
             "scope": scope(),
             "release": release,
             "image": os.fspath(image),
+            "disk": disk and os.fspath(disk),
             "slot": slot,
             "address": _net.address(net, slot),
             "directory": os.fspath(directory),
@@ -186,17 +233,19 @@ def _start(facts: Facts) -> None:
     prefix = _cgroups.launch_prefix(facts["scope"], facts["name"])
     reading, writing = os.pipe()
     try:
-        with (directory / "console.log").open("wb") as log:
+        with (directory / "console.log").open("ab") as log:
             child = spawn([*prefix, *own, *program], dies_with_parent=False, stdin=reading, output=log)
         _children[child.pid] = child
         facts.update(pid=child.pid, pid_start=start_time(child.pid))
         _registry.save(facts)
         _cgroups.enter(facts["scope"], facts["name"], child.pid)
         wait_for(f"{facts['name']} to have a network", lambda: _net.is_apart(child.pid), patience=10)
-        _net.attach(_registry.scope_dir(), facts["slot"], child.pid)
+        _net.attach(_registry.scope_dir(), facts["slot"], child.pid, for_qemu=bool(facts["disk"]))
         config = {
             "name": facts["name"],
-            "lower": f"{facts['image']}/root",
+            "address": facts["address"],
+            "image": facts["image"],
+            "disk": facts["disk"],
             "machine_id": uuid.uuid5(uuid.NAMESPACE_DNS, f"{facts['name']}.{facts['scope']}.rig.invalid").hex,
             "hosts": _ssh.hosts_file(_registry.everyone()),
             "public_key": _ssh.public_key(),
@@ -220,6 +269,7 @@ def _clear(hosts: list[Facts]) -> None:
 
 def _remove(facts: Facts) -> None:
     """Undo a host, whatever of it there is; the registration goes last, so that a killed removal is repeated."""
+    _ssh.close(pathlib.Path(facts["directory"]))
     pid = facts["pid"]
     if pid is not None and facts["boot_id"] == boot_id() and start_time(pid) == facts["pid_start"]:
         _kill(pid)

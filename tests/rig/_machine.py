@@ -29,7 +29,20 @@ _MOVING_SYSCTLS = ("/proc/sys/kernel/ns_last_pid", "/proc/sys/kernel/random/", "
 # Those of a link come and go with it.
 _SYSCTLS_OF_OUR_LINKS = re.compile(rf"/proc/sys/net/ipv[46]/(conf|neigh)/{LINK_PREFIX}")
 # The modules that bringing a host up can load; no other one is ever unloaded.
-_OUR_MODULES = ("overlay", "macvlan", "veth", "bridge", "stp", "llc", "vhost_net", "tap", "vhost", "vhost_iotlb", "tun")
+_OUR_MODULES = (
+    "overlay",
+    "macvtap",
+    "macvlan",
+    "veth",
+    "bridge",
+    "stp",
+    "llc",
+    "vhost_net",
+    "tap",
+    "vhost",
+    "vhost_iotlb",
+    "tun",
+)
 _RESTORED = ("hugepages", "tuning", "sysctls")
 
 

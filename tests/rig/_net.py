@@ -5,6 +5,7 @@
 
 The hosts' legs (host0 inside) are macvlan devices on one end of a veth pair; the other end is the machine's. So
 hosts reach each other without passing the machine's packet filter, which container engines set to drop what is bridged.
+A virtual machine's leg is a macvtap device, which is the same with a file for QEMU instead of an address.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import ipaddress
 import json
 import os
 import pathlib
+import stat
 from typing import Any
 
 from ._base import RigError, run
@@ -96,18 +98,36 @@ def is_apart(pid: int) -> bool:
         return False
 
 
-def attach(directory: pathlib.Path, slot: int, pid: int) -> None:
-    """Put a leg, with the slot's address, into the network namespace of a process; it goes with the namespace."""
+def attach(directory: pathlib.Path, slot: int, pid: int, *, for_qemu: bool = False) -> None:
+    """Put a leg, with the slot's address, into the network namespace of a process; it goes with the namespace.
+
+    :param for_qemu: the address is not the namespace's but that of the virtual machine in it.
+    """
     net = json.loads((directory / "net.json").read_text(encoding="utf-8"))
     inside = ["nsenter", "-t", str(pid), "-n", "ip"]
     ip = ipaddress.IPv4Address(address(net, slot))
     # An address keeps its MAC: neighbours would look for the next host in the slot at the last one for half a minute.
     mac = ":".join(f"{byte:02x}" for byte in (2, 0, *ip.packed))
-    kind = ["type", "macvlan", "mode", "bridge"]
+    kind = ["type", "macvtap" if for_qemu else "macvlan", "mode", "bridge"]
     run(["ip", "link", "add", "link", _parent(net), "name", "host0", "address", mac, "netns", str(pid), *kind])
-    run([*inside, "address", "add", f"{ip}/24", "dev", "host0"])
+    if not for_qemu:
+        run([*inside, "address", "add", f"{ip}/24", "dev", "host0"])
     run([*inside, "link", "set", "lo", "up"])
     run([*inside, "link", "set", "host0", "up"])
+
+
+def open_tap() -> tuple[int, str]:
+    """Open the macvtap device of this network namespace; to be called in a mount namespace that goes with it.
+
+    :returns: the file, for a child to inherit, and the MAC address.
+    """
+    # What /sys shows of the network is that of the namespace it was mounted in.
+    run(["mount", "-t", "sysfs", "sysfs", "/sys"])
+    link = pathlib.Path("/sys/class/net/host0")
+    major, minor = next(link.glob("macvtap/*/dev")).read_text(encoding="ascii").split(":")
+    node = "/run/host0"
+    os.mknod(node, stat.S_IFCHR | 0o600, os.makedev(int(major), int(minor)))
+    return os.open(node, os.O_RDWR), (link / "address").read_text(encoding="ascii").strip()
 
 
 def remove(directory: pathlib.Path) -> None:

@@ -44,7 +44,8 @@ def everyone(chosen: str | None = None) -> list[Facts]:
 
 def images_in_use() -> set[str]:
     """The images that hosts of any scope are on."""
-    return {facts["image"] for name in scopes_up() for facts in everyone(name)}
+    hosts = [facts for name in scopes_up() for facts in everyone(name)]
+    return {facts[which] for facts in hosts for which in ("image", "disk") if facts.get(which)}
 
 
 def save(facts: Facts) -> None:

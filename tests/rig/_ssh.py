@@ -41,6 +41,22 @@ def options(chosen: str | None = None) -> list[str]:
     return [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
 
 
+def kept_open(directory: pathlib.Path) -> list[str]:
+    """More options, which let the commands on one host share a connection; whoever removes the host closes it."""
+    settings = {"ControlMaster": "auto", "ControlPath": _socket(directory), "ControlPersist": "yes"}
+    return [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
+
+
+def close(directory: pathlib.Path) -> None:
+    """End the connection that the commands on a host share, if there is one."""
+    if _socket(directory).exists():
+        run(["ssh", "-o", f"ControlPath={_socket(directory)}", "-O", "exit", "any"], check=False)
+
+
+def _socket(directory: pathlib.Path) -> pathlib.Path:
+    return directory / "ssh"
+
+
 def known_hosts(hosts: list[_registry.Facts]) -> str:
     """The text of a known_hosts file."""
     lines = ""

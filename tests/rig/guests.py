@@ -204,7 +204,7 @@ def pid(host: Host, name: str) -> int:
 
 def status(host: Host, process: int) -> dict[str, str]:
     """The fields of /proc/PID/status of a process of the host (proc(5))."""
-    text = (host.root / f"proc/{process}/status").read_text(encoding="utf-8", errors="replace")
+    text = host.get(f"/proc/{process}/status").decode("utf-8", "replace")
     return {key: value.strip() for key, _colon, value in (line.partition(":") for line in text.splitlines())}
 
 

@@ -140,6 +140,19 @@ def test_modules_have_tests() -> None:
     assert missing == []
 
 
+def test_filters_read_the_audit_only_when_it_is_asked_for() -> None:
+    # To find one filter, Ansible reads all files of the directory, in every worker of every task that uses one.
+    utilities = "ansible_collections.hypervisor.hardening.plugins.plugin_utils."
+    read = {
+        statement.module or ""
+        for path in (ROOT / "plugins/filter").glob("*.py")
+        for statement in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(statement, ast.ImportFrom)
+    }
+    ours = {name.removeprefix(utilities) for name in read if name.startswith(utilities[:-1])}
+    assert ours == {"_levels", "_survey", "_weaknesses"}
+
+
 def test_roles_are_documented() -> None:
     wanted = ["README.md", "meta/argument_specs.yml", "meta/main.yml", "defaults/main.yml", "tasks/main.yml"]
     assert [str(role / name) for role in ROLES for name in wanted if not (role / name).is_file()] == []
@@ -188,5 +201,7 @@ def test_nothing_private_is_published() -> None:
 
 def test_generated_files_are_what_their_command_prints() -> None:
     for entry in yaml.safe_load((ROOT / "tests/generated.yml").read_text(encoding="utf-8")):
+        if "sha256" in entry:  # of a machine: tests/unit/rules/test_captured.py
+            continue
         printed = subprocess.run(entry["command"], cwd=ROOT, check=True, capture_output=True).stdout
         assert (ROOT / entry["path"]).read_bytes() == printed, f"{entry['path']} is not what {entry['command']} prints"

@@ -12,7 +12,7 @@ import yaml
 
 from ansible_collections.hypervisor.hardening.plugins.modules import hypervisor_info
 
-_TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict}
+_TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict, "raw": object}
 
 
 @functools.cache

@@ -82,11 +82,40 @@ class NetHost(TreeHost):
         if argv[:6] == ["ip", "-json", "-details", "address", "show", "dev"]:
             shown = {"ifname": argv[6], "mtu": 1500, "addr_info": self.addresses.get(argv[6], [])}
             return Completed(tuple(argv), 0, json.dumps([shown]), "")
-        assert argv[:4] == ["ip", "tuntap", "del", "dev"]
-        if argv[4] in self.busy:
+        if argv[0] == "systemctl":
+            self._systemctl(argv[1:])
+        elif argv[2] in ("add", "del") and argv[4] in self.busy:
             return Completed(tuple(argv), 1, "", "ioctl(TUNSETIFF): Device or resource busy\n")
-        shutil.rmtree(self.path(f"/sys/class/net/{argv[4]}"))
+        elif argv[:4] == ["ip", "tuntap", "add", "dev"]:
+            self._add(argv[4], argv[7:])
+        elif argv[:4] == ["ip", "link", "set", "dev"]:
+            self._set(argv[4], argv[5:])
+        else:
+            assert argv[:4] == ["ip", "tuntap", "del", "dev"]
+            shutil.rmtree(self.path(f"/sys/class/net/{argv[4]}"))
         return Completed(tuple(argv), 0, "", "")
+
+    def _add(self, name: str, words: t.Sequence[str]) -> None:
+        numbers = {kind: int(words[words.index(kind) + 1]) if kind in words else -1 for kind in ("user", "group")}
+        flags = PERSISTENT_TAP | (MULTI_QUEUE if "multi_queue" in words else 0)
+        flags |= VNET_HDR if "vnet_hdr" in words else 0
+        self.tap(name, flags, owner=numbers["user"], group=numbers["group"])
+
+    def _set(self, name: str, words: t.Sequence[str]) -> None:
+        path = f"/sys/class/net/{name}"
+        if "alias" in words:
+            self.put(f"{path}/ifalias", words[words.index("alias") + 1] + "\n")
+        if "master" in words:
+            Path(self.path(f"{path}/master")).unlink(missing_ok=True)
+            self.link(f"{path}/master", f"../{words[words.index('master') + 1]}")
+        if "up" in words:
+            self.put(f"{path}/flags", "0x1003\n")
+
+    def _systemctl(self, words: t.Sequence[str]) -> None:
+        for unit in words[3:] if words[0] == "enable" else ():
+            link = f"/etc/systemd/system/multi-user.target.wants/{unit}"
+            Path(self.path(link)).unlink(missing_ok=True)
+            self.link(link, f"../{unit}")
 
 
 def definition(name: str, *interfaces: str) -> str:

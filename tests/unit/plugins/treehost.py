@@ -13,12 +13,16 @@ from ansible_collections.hypervisor.hardening.plugins.module_utils._host import 
 
 
 class TreeHost(Host):
-    """``answers``: the words of a command -> what it prints, or an exit status that is not zero."""
+    """``answers``: the words of a command -> what it prints, or an exit status that is not zero; ``tables``: those of
+    nftables; ``size``: that of every file system in bytes; ``labels``: SELinux's, by path."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(str(root))
         root.chmod(0o755)
         self.answers: dict[str, str | int] = {}
+        self.tables: list[tuple[int, str]] = []
+        self.size = 1 << 40
+        self.labels: dict[str, str] = {}
         self._owners: dict[str, tuple[int, int]] = {}
         self.put("/etc/passwd", "root:x:0:0::/root:/bin/sh\nlibvirt-qemu:x:64055:994::/:/bin/false\n")
         self.put("/etc/group", "root:x:0:\nkvm:x:994:\nlibvirt-qemu:x:64055:libvirt-qemu\nusers:x:100:\n")
@@ -59,3 +63,13 @@ class TreeHost(Host):
         if isinstance(answer, int):
             return Completed(tuple(argv), answer, "", "refused")
         return Completed(tuple(argv), 0, answer, "")
+
+    def nftables(self) -> list[tuple[int, str]]:
+        return self.tables
+
+    def capacity(self, path: str) -> int:
+        return self.size
+
+    def attributes(self, path: str) -> dict[str, bytes]:
+        label = self.labels.get(path)
+        return super().attributes(path) if label is None else {"security.selinux": label.encode() + b"\0"}

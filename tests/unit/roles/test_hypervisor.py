@@ -18,33 +18,39 @@ def read(path: str) -> t.Any:
 
 
 TASKS = read("hypervisor/tasks/harden.yml")
-IMPORT = "ansible.builtin.import_role"
+ROLE_ACTIONS = ("ansible.builtin.import_role", "ansible.builtin.include_role")
 RESTART = "hypervisor.hardening.daemon_restart"
 
 
 def test_the_restart_comes_after_all_that_may_need_one_and_before_the_guests_are_looked_at() -> None:
-    steps = [
-        task[IMPORT]["name"].rpartition("_")[2] if IMPORT in task else "restart"
-        for task in TASKS
-        if "ansible.builtin.debug" not in task
-    ]
-    assert steps[:6] == ["mounts", "hugepages", "qemu", "restart", "taps", "verify"]
+    steps = [_role(task).rpartition("_")[2] or task["ansible.builtin.include_tasks"]["file"] for task in TASKS]
+    assert steps == ["mounts", "hugepages", "qemu", "restart.yml", "taps", "verify", "audit"]
+    assert RESTART in read("hypervisor/tasks/restart.yml")[0]
 
 
 def test_no_role_restarts_by_itself() -> None:
     for task in TASKS:
-        role = task.get(IMPORT, {}).get("name", "").rpartition(".")[2]
+        role = _role(task)
         if role and any(RESTART in found for found in _tasks_of(role)):
             assert task["vars"] == {f"{role}_restart": False}
 
 
 def test_each_role_has_its_switch() -> None:
-    switches = {task[IMPORT]["name"].rpartition("_")[2]: task["when"] for task in TASKS if IMPORT in task}
-    assert switches == {topic: f"hypervisor_{topic}_enabled | bool" for topic in switches}
+    switches = {role: task["when"] for task in TASKS if (role := _role(task))}
+    assert len(switches) == 6
+    for role, conditions in switches.items():
+        assert f"{role}_enabled | bool" in ([conditions] if isinstance(conditions, str) else conditions)
+
+
+def test_what_is_included_has_its_topic_as_tag_inside_and_outside() -> None:
+    for task in TASKS:
+        included = task.get("ansible.builtin.include_role") or task.get("ansible.builtin.include_tasks")
+        if included:
+            assert included["apply"]["tags"] == task["tags"]
 
 
 def test_the_guests_are_told_of_and_fail_nothing() -> None:
-    (verify,) = (task for task in TASKS if task.get(IMPORT) == {"name": "hypervisor.hardening.hypervisor_verify"})
+    (verify,) = (task for task in TASKS if _role(task) == "hypervisor_verify")
     assert verify["vars"] == {"hypervisor_verify_fail_on": []}
 
 
@@ -58,6 +64,12 @@ def test_each_result_that_may_ask_for_a_restart_is_one_that_a_role_registers() -
     units = read("hypervisor/vars/main.yml")["__hypervisor_restart_units"]
     assert len(registered) == 2
     assert all(f"{name}.restart_units | default([])" in units for name in registered)
+
+
+def _role(task: dict[str, t.Any]) -> str:
+    """The role that a task runs, without the collection's name; empty if it runs none."""
+    names = [task[action]["name"] for action in ROLE_ACTIONS if action in task]
+    return "".join(names).rpartition(".")[2]
 
 
 def _tasks_of(role: str) -> list[dict[str, t.Any]]:

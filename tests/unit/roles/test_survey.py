@@ -50,6 +50,12 @@ POOLS = {"": REFUSED, "[]": REFUSED, "a, b": REFUSED}
 VARIABLES: dict[tuple[str, str], dict[str, t.Any]] = {
     ("hypervisor", "hypervisor_managed_elsewhere"): WORDS,
     ("hypervisor_hugepages", "hypervisor_hugepages_pools"): POOLS,
+    ("hypervisor_launchers", "hypervisor_launchers_absent"): WORDS,
+    ("hypervisor_launchers", "hypervisor_launchers_controllers"): WORDS,
+    ("hypervisor_launchers", "hypervisor_launchers_devices"): WORDS,
+    ("hypervisor_launchers", "hypervisor_launchers_hugepages"): POOLS,
+    ("hypervisor_launchers", "hypervisor_launchers_taps"): POOLS,
+    ("hypervisor_launchers", "hypervisor_launchers_users"): WORDS,
     ("hypervisor_mounts", "hypervisor_mounts_exclude"): WORDS,
     ("hypervisor_mounts", "hypervisor_mounts_targets"): WORDS,
     ("hypervisor_qemu", "hypervisor_qemu_extend"): DICTIONARY,

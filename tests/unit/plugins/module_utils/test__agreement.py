@@ -9,7 +9,7 @@ import json
 import typing as t
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.hypervisor.hardening.plugins.module_utils import _agreement
@@ -144,6 +144,7 @@ def test_a_file_of_anything_else(data: bytes) -> None:
         _agreement.parse(data)
 
 
+@settings(deadline=None)
 @given(
     st.binary()
     | st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists).map(_agreement.canonical)

@@ -371,3 +371,81 @@ def test_a_writer_that_waited_does_not_take_a_lock_for_its_own_that_is_gone(conf
     writer.join(5)
     assert conf.read_bytes() == b"second\n"
     assert os.stat(conf).st_ino != first
+
+
+def together(directory: Path, *names: str) -> list[_atomic.Whole]:
+    return [_atomic.Whole(str(directory / name), b"new " + name.encode(), 12, 34, 0o640) for name in names]
+
+
+def test_several_files_with_their_owners_and_modes(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"old")
+    host = Host()
+    host.write_together(together(tmp_path, "a", "b"))
+    assert host.changed
+    for name in ("a", "b"):
+        status = os.stat(tmp_path / name)
+        assert (status.st_uid, status.st_gid, status.st_mode & 0o7777) == (12, 34, 0o640)
+        assert (tmp_path / name).read_bytes() == b"new " + name.encode()
+    assert temporaries(tmp_path) == []
+
+
+def test_all_are_ready_before_the_first_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[bytes]] = []
+    rename = os.rename
+
+    def spy(source: str, target: str) -> None:
+        waiting = sorted(name for name in os.listdir(tmp_path) if name.endswith(_atomic.TEMPORARY_SUFFIX))
+        seen.append([(tmp_path / name).read_bytes() for name in waiting])
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", spy)
+    Host().write_together(together(tmp_path, "a", "b"))
+    assert seen == [[b"new a", b"new b"], [b"new b"]]
+
+
+@pytest.mark.parametrize("step", ["_write_all", "fchown", "fchmod", "fsync"])
+def test_nothing_is_replaced_when_one_cannot_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    (tmp_path / "a").write_bytes(b"old")
+    calls = []
+    owner = _atomic if step == "_write_all" else os
+    call = getattr(owner, step)
+
+    def fails(*words: t.Any) -> t.Any:
+        calls.append(words)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return call(*words)
+
+    monkeypatch.setattr(owner, step, fails)
+    host = Host()
+    with pytest.raises(HostError, match=r"No space left on device \(ENOSPC\)\. Nothing was replaced\."):
+        host.write_together(together(tmp_path, "a", "b"))
+    monkeypatch.undo()
+    assert not host.changed
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_refusal_of_the_second_leaves_the_first(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    with pytest.raises(HostError, match="is not a regular file"):
+        Host().write_together(together(tmp_path, "a", "b"))
+    assert os.listdir(tmp_path) == ["b"]
+
+
+def test_half_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rename = os.rename
+
+    def fails(source: str, target: str) -> None:
+        if target.endswith("b"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", fails)
+    host = Host()
+    with pytest.raises(HostError, match="Some files may be the new ones and some the old ones; run again"):
+        host.write_together(together(tmp_path, "a", "b"))
+    assert host.changed
+    assert os.listdir(tmp_path) == ["a"]

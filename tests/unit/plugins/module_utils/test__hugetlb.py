@@ -66,7 +66,7 @@ def test_nothing_to_do(host: PlayedHost) -> None:
 
 def test_reserve_and_mount(host: PlayedHost) -> None:
     host.put("/proc/1/mountinfo", PRIVATE)
-    pool = {"pages": 64, "path": "/srv/huge", "group": "kvm", "mode": "1771", "delegate": "libvirt-qemu"}
+    pool = {"pages": 64, "path": "/srv/huge", "group": "kvm", "mode": "1771", "delegate": ["libvirt-qemu"]}
     assert told(host, pool, persist=False) == [
         "10 pages of 2M instead of 64",
         "/srv/huge: no hugetlbfs",
@@ -90,7 +90,7 @@ def test_reserve_and_mount(host: PlayedHost) -> None:
         "gid": 994,
         "mode": "1771",
         "base": "/srv/huge/libvirt/qemu",
-        "delegated": "/srv/huge/libvirt-qemu",
+        "delegated": ["/srv/huge/libvirt-qemu"],
     }
     base, delegated = host.stat("/srv/huge/libvirt/qemu"), host.stat("/srv/huge/libvirt-qemu")
     assert (base.st_uid, base.st_mode & 0o7777) == (0, 0o755)
@@ -121,7 +121,7 @@ def test_what_this_host_does_not_have(host: PlayedHost) -> None:
     for pool, message in (
         ({"owner": "nobody-here"}, "no user 'nobody-here'"),
         ({"group": "nobody-here"}, "no group 'nobody-here'"),
-        ({"delegate": "nobody-here"}, "no user 'nobody-here'"),
+        ({"delegate": ["nobody-here"]}, "no user 'nobody-here'"),
     ):
         with pytest.raises(PoolError, match=message):
             plan(host, {"path": "/h", **pool})
@@ -235,7 +235,7 @@ def test_what_holds_a_file_is_not_unmounted(host: PlayedHost, tmp_path: Path) ->
 
 
 def test_absent(host: PlayedHost) -> None:
-    pool = {"pages": 12, "path": "/srv/huge", "delegate": "libvirt-qemu"}
+    pool = {"pages": 12, "path": "/srv/huge", "delegate": ["libvirt-qemu"]}
     apply(host, pool)
     gone = {"path": "/srv/huge", "state": "absent"}
     done = apply(host, gone)

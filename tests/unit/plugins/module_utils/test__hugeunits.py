@@ -108,9 +108,9 @@ def test_what_others_would_mount_again(host: PlayedHost) -> None:
         list(_hugeunits.no_mount(host, "/h"))
 
 
-def test_the_directory_of_a_user(host: PlayedHost) -> None:
-    file = _hugeunits.delegate("/dev/hugepages", "alice")
+def test_the_directories_of_users() -> None:
+    file = _hugeunits.delegate("/dev/hugepages", ("alice", "bob"))
     assert file.path == "/etc/tmpfiles.d/hypervisor-hardening-hugetlbfs-dev-hugepages.conf"
     # tmpfiles.d(5): type, path, mode, user, group, age
-    assert lines(file)[1] == "d /dev/hugepages/alice 0700 alice - -"
-    assert _hugeunits.delegate("/dev/hugepages", None).text is None
+    assert lines(file)[1:] == ["d /dev/hugepages/alice 0700 alice - -", "d /dev/hugepages/bob 0700 bob - -"]
+    assert _hugeunits.delegate("/dev/hugepages", ()).text is None

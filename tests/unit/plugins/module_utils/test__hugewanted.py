@@ -23,9 +23,10 @@ def entries(*pools: dict[str, t.Any]) -> tuple[Entry, ...]:
         ({"pages_per_node": {"0": "4", 1: 2}}, Entry(2048, {0: 4, 1: 2})),
         ({"path": "//hugepages2m/"}, Entry(2048, {}, "/hugepages2m")),
         (
-            {"path": "/h", "owner": "root", "group": "kvm", "mode": "1771", "delegate": "alice"},
-            Entry(2048, {}, "/h", "root", "kvm", 0o1771, "alice"),
+            {"path": "/h", "owner": "root", "group": "kvm", "mode": "1771", "delegate": ["alice"]},
+            Entry(2048, {}, "/h", "root", "kvm", 0o1771, ("alice",)),
         ),
+        ({"path": "/h", "delegate": []}, Entry(2048, {}, "/h", delegate=())),
         ({"path": "/h", "mode": 0o755}, Entry(2048, {}, "/h", mode=0o755)),  # as YAML reads 0755 without quotes
         ({"path": "/h", "state": "absent"}, Entry(2048, {}, "/h", absent=True)),
         ({"path": "/h", "state": "absent", "pages": 0}, Entry(2048, {None: 0}, "/h", absent=True)),
@@ -49,7 +50,7 @@ def test_what_is_meant(pool: dict[str, t.Any], entry: Entry) -> None:
         ({"path": "/"}, "cannot be mounted over /"),
         ({"path": "/a,b"}, "cannot be used"),
         ({"pages": 1, "mode": "0755"}, "mode only mean something with path"),
-        ({"pages": 1, "delegate": "alice"}, "delegate only mean something with path"),
+        ({"pages": 1, "delegate": ["alice"]}, "delegate only mean something with path"),
         (
             {"path": "/h", "state": "absent", "mode": "0755"},
             "mode only mean something with path, and with state present",
@@ -62,8 +63,8 @@ def test_what_is_meant(pool: dict[str, t.Any], entry: Entry) -> None:
         ({"path": "/h", "mode": "rwx"}, "is not octal"),
         ({"path": "/h", "mode": True}, "is not octal"),
         ({"path": "/h", "mode": "2775"}, "no bits beyond 1777"),
-        ({"path": "/h", "delegate": "libvirt"}, "cannot be the name of a directory beside"),
-        ({"path": "/h", "delegate": "../x"}, "cannot be the name of a directory beside"),
+        ({"path": "/h", "delegate": ["libvirt"]}, "cannot be the name of a directory beside"),
+        ({"path": "/h", "delegate": ["../x"]}, "cannot be the name of a directory beside"),
     ],
 )
 def test_what_makes_no_sense(pool: dict[str, t.Any], message: str) -> None:

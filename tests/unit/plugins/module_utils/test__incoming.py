@@ -10,7 +10,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.hypervisor.hardening.plugins.module_utils import _incoming
@@ -232,23 +232,25 @@ ENTITIES = "<!DOCTYPE d [<!ENTITY a 'aaaa'>" + "".join(f"<!ENTITY b{i} '&a;&a;'>
     ],
 )
 def test_hostile_input(data: bytes, words: str) -> None:
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(IncomingError) as refused:
         _incoming.parse(data)
     assert words in str(refused.value)
-    assert time.monotonic() - begun < 2
+    assert time.process_time() - begun < 2
 
 
 def test_as_deep_as_libvirt_takes_it() -> None:
     assert _incoming.parse(b"<domain>" + b"<a>" * 255 + b"</a>" * 255 + b"</domain>").tag == "domain"
 
 
+@settings(deadline=None)
 @given(st.binary())
 def test_anything_is_refused_in_words(data: bytes) -> None:
     with pytest.raises(IncomingError):
         _incoming.parse(data)
 
 
+@settings(deadline=None)
 @given(st.text(), st.text(), st.text())
 def test_any_value_is_looked_at(port: str, size: str, path: str) -> None:
     """What an operator, or a guest's owner, may write into a definition hinders no judgement."""

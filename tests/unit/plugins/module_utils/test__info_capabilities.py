@@ -14,6 +14,7 @@ import pytest
 from ansible_collections.hypervisor.hardening.plugins.module_utils import _info_capabilities
 from ansible_collections.hypervisor.hardening.plugins.module_utils._host import HostError
 from ansible_collections.hypervisor.hardening.plugins.module_utils._infocontext import Context
+from ansible_collections.hypervisor.hardening.tests.unit.plugins.domains import domain
 from ansible_collections.hypervisor.hardening.tests.unit.plugins.libvirthost import LibvirtHost
 
 # virsh capabilities of Fedora with SELinux.
@@ -55,8 +56,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Connected:
     return host
 
 
-def answer(monkeypatch: pytest.MonkeyPatch, domain: str | None = AMD, libvirt: int = 11003000) -> None:
-    said = {"libvirt": libvirt, "qemu": 10000002, "capabilities": CAPABILITIES, "domain": domain}
+def answer(monkeypatch: pytest.MonkeyPatch, of_domains: str | None = AMD, libvirt: int = 11003000) -> None:
+    said = {"libvirt": libvirt, "qemu": 10000002, "capabilities": CAPABILITIES, "domain": of_domains}
     monkeypatch.setattr(Connected, "heard", said)
 
 
@@ -83,7 +84,7 @@ def test_what_libvirt_answers(host: Connected, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    ("domain", "libvirt", "sev", "snp"),
+    ("of_domains", "libvirt", "sev", "snp"),
     [
         (AMD.replace("<value>sev-snp</value>", ""), 11003000, "present", "absent"),
         (NOT_AMD, 9000000, "absent", "absent"),
@@ -93,10 +94,10 @@ def test_what_libvirt_answers(host: Connected, monkeypatch: pytest.MonkeyPatch) 
     ],
 )
 def test_encrypted_guests(
-    host: Connected, monkeypatch: pytest.MonkeyPatch, domain: str, libvirt: int, sev: str, snp: str
+    host: Connected, monkeypatch: pytest.MonkeyPatch, of_domains: str, libvirt: int, sev: str, snp: str
 ) -> None:
     host.daemon(77)
-    answer(monkeypatch, domain, libvirt)
+    answer(monkeypatch, of_domains, libvirt)
     found = look(host)
     assert (found["sev"]["state"], found["sev_snp"]["state"]) == (sev, snp)
 
@@ -169,3 +170,27 @@ def test_the_tool_for_measurements(host: Connected) -> None:
     host.put("/usr/bin/virt-qemu-sev-validate", "")
     os.chmod(host.path("/usr/bin/virt-qemu-sev-validate"), 0o755)
     assert look(host)["sev_validate"] is True
+
+
+@pytest.mark.parametrize(
+    ("machine", "deprecated"), [("pc-q35-2.12", ["pc-q35-2.12"]), ("pc-q35-10.0", []), ("q35", [])]
+)
+def test_machines_that_qemu_means_to_drop(
+    host: Connected, monkeypatch: pytest.MonkeyPatch, machine: str, deprecated: list[str]
+) -> None:
+    host.daemon(77)
+    answer(monkeypatch)
+    # libvirt 11.3 with QEMU 10.0, cut down
+    of_guests = (
+        "<guest><os_type>hvm</os_type><arch name='x86_64'><machine canonical='pc-q35-10.0' maxCpus='4096'>q35</machine>"
+        "<machine maxCpus='4096'>pc-q35-10.0</machine><machine maxCpus='288' deprecated='yes'>pc-q35-2.12</machine>"
+        "<machine maxCpus='255' deprecated='yes'>pc-i440fx-2.12</machine></arch></guest></capabilities>"
+    )
+    said = {**Connected.heard, "capabilities": CAPABILITIES.replace("</capabilities>", of_guests)}
+    monkeypatch.setattr(Connected, "heard", said)
+    host.put("/etc/libvirt/qemu/web.xml", domain(machine=machine))
+    assert look(host)["machines_deprecated"] == deprecated
+
+
+def test_machines_without_a_connection(host: Connected) -> None:
+    assert look(host)["machines_deprecated"] is None

@@ -89,6 +89,39 @@ def test_iptables_save_alone(host: TreeHost) -> None:
     assert facts(host)["input"] is None
 
 
+@pytest.mark.parametrize(
+    ("prefix", "tables", "known"),
+    [
+        ("iptables-nft", [(2, "filter"), (10, "nat"), (7, "filter")], True),
+        ("iptables-nft", [(1, "filter")], False),
+        ("iptables-nft", [(2, "filter"), (2, "firewalld")], False),
+        # legacy rules, and beside them some of nftables
+        ("iptables", [(2, "filter")], False),
+        ("iptables", [], True),
+    ],
+)
+def test_tables_that_iptables_does_not_show(
+    host: TreeHost, prefix: str, tables: list[tuple[int, str]], known: bool
+) -> None:
+    host.tables = tables
+    command(host, f"{prefix}-save", "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\nCOMMIT\n")
+    command(host, f"{prefix.replace('ip', 'ip6', 1)}-save", "*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n")
+    found = facts(host)
+    assert verdicts(host) == {("open" if known else None, "disabled")}
+    assert found["forwarding"]["ipv4"] == ("open" if known else None)
+    assert ("nft" in "".join(entry["reason"] for entry in found["unread"])) is not known
+
+
+def test_a_kernel_that_does_not_tell_its_tables(host: TreeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> list[tuple[int, str]]:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(host, "nftables", refuse)
+    command(host, "iptables-nft-save", "")
+    found = facts(host)
+    assert (found["input"], found["unread"][0]["path"]) == (None, "packet filter")
+
+
 def test_ports_of_qemu_conf(host: TreeHost) -> None:
     host.put("/etc/libvirt/qemu.conf", "migration_port_min = 50000\nremote_display_port_min = 6000\n")
     assert [port["port"] for port in facts(host)["ports"]] == [16509, 16514, 5700, 6000, 10809, 50000]

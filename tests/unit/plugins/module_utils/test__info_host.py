@@ -39,6 +39,7 @@ def test_a_host(host: LibvirtHost) -> None:
         "kernel": "6.12.1-amd64",
         "architecture": os.uname().machine,
         "cpu_vendor": "AuthenticAMD",
+        "cgroup": {"version": None, "controllers": []},
         "boot_id": "b5b0",
         "init": "systemd",
         "container": "",
@@ -58,3 +59,18 @@ def test_the_vendors_os_release_counts_where_etc_has_none(host: LibvirtHost) -> 
     host.put("/usr/lib/os-release", ROCKY)
     os_facts = _info_host.facts(Context(host))["os"]
     assert os_facts == {"id": "rocky", "id_like": ["rhel", "centos", "fedora"], "version": "9.4", "name": ""}
+
+
+def test_the_controllers_of_version_2(host: LibvirtHost) -> None:
+    host.put("/sys/fs/cgroup/cgroup.controllers", "cpuset cpu io memory hugetlb pids\n")
+    cgroup = _info_host.facts(Context(host))["cgroup"]
+    assert cgroup == {"version": 2, "controllers": ["cpu", "cpuset", "hugetlb", "io", "memory", "pids"]}
+
+
+def test_the_controllers_of_version_1(host: LibvirtHost) -> None:
+    lines = ("cpu,cpuacct", "blkio", "name=systemd")
+    host.put(
+        "/proc/1/mountinfo",
+        "".join(f"30 29 0:2{at} / /sys/fs/cgroup/{at} rw - cgroup cgroup rw,{line}\n" for at, line in enumerate(lines)),
+    )
+    assert _info_host.facts(Context(host))["cgroup"] == {"version": 1, "controllers": ["cpu", "cpuacct", "io"]}

@@ -12,6 +12,8 @@ import pytest
 
 from ansible_collections.hypervisor.hardening.plugins.module_utils import _info_storage
 from ansible_collections.hypervisor.hardening.plugins.module_utils._infocontext import Context
+from ansible_collections.hypervisor.hardening.tests.unit.plugins.documented import mismatches
+from ansible_collections.hypervisor.hardening.tests.unit.plugins.module_utils.test__imagechain import image, put
 from ansible_collections.hypervisor.hardening.tests.unit.plugins.module_utils.test__pools import POOL
 from ansible_collections.hypervisor.hardening.tests.unit.plugins.treehost import TreeHost
 
@@ -40,7 +42,9 @@ def host(tmp_path: Path) -> TreeHost:
 
 
 def facts(host: TreeHost) -> dict[str, t.Any]:
-    return _info_storage.facts(Context(host))
+    found = _info_storage.facts(Context(host))
+    assert mismatches("storage", found) == []
+    return found
 
 
 def test_private_images(host: TreeHost) -> None:
@@ -59,8 +63,13 @@ def test_private_images(host: TreeHost) -> None:
             "mode": "0711",
             "owner": "root",
             "group": "root",
+            "mount": None,
+            "promised_percent": 0,
+            "label": "",
+            "label_persistent": None,
         }
     ]
+    assert found["layers"] == []
 
 
 @pytest.mark.parametrize(
@@ -145,3 +154,58 @@ def test_lvm(host: TreeHost, text: str, devices: bool, wanted: tuple[bool, str |
 
 def test_no_lvm(host: TreeHost) -> None:
     assert facts(host)["lvm"] == {"installed": False, "devices_file": False, "global_filter": None}
+
+
+def test_what_images_hang_on(host: TreeHost) -> None:
+    put(host, "/data/a.qcow2", image(backing="/srv/images/b.qcow2"))
+    put(host, "/srv/images/b.qcow2", image(backing="/etc/shadow"))
+    assert [(layer["name"], layer["source"], layer["in_pool"]) for layer in facts(host)["layers"]] == [
+        ("/data/a.qcow2", "/srv/images/b.qcow2", True),
+        ("/srv/images/b.qcow2", "/etc/shadow", False),
+    ]
+
+
+@pytest.mark.parametrize("what", ["cut off", "remote", "no definition"])
+def test_what_was_not_looked_at_hangs_on_who_knows_what(host: TreeHost, what: str) -> None:
+    if what == "cut off":
+        put(host, "/data/a.qcow2", image()[:40])
+    elif what == "remote":
+        host.put("/etc/libvirt/storage/n.xml", POOL.format(type="netfs", name="n", path="/net/images"))
+    else:
+        host.put("/etc/libvirt/qemu/b.xml", "<!DOCTYPE domain><domain/>", mode=0o600)
+    assert facts(host)["layers"] is None
+
+
+def test_what_a_pool_has_promised(host: TreeHost) -> None:
+    host.size = 1 << 30
+    put(host, "/srv/images/b.qcow2", image(size=3 << 29))
+    put(host, "/srv/images/c.raw", bytes(1 << 20))
+    assert [pool["promised_percent"] for pool in facts(host)["pools"]] == [150]
+    put(host, "/srv/images/d.qcow2", image()[:40])
+    assert [pool["promised_percent"] for pool in facts(host)["pools"]] == [None]
+
+
+def test_how_a_network_file_system_is_mounted(host: TreeHost) -> None:
+    line = "30 22 0:50 / /net rw,nosuid,nodev - nfs4 nas:/x rw,vers=4.2,sec=krb5p,addr=192.0.2.1\n"
+    host.put("/proc/1/mountinfo", f"22 1 8:1 / / rw - ext4 /dev/sda1 rw\n{line}")
+    host.put("/etc/libvirt/storage/n.xml", POOL.format(type="netfs", name="n", path="/net/images"))
+    mount = facts(host)["pools"][0]["mount"]
+    assert mount == {"type": "nfs4", "security": "krb5p", "nosuid": True, "nodev": True}
+
+
+@pytest.mark.parametrize(
+    ("contexts", "persistent"),
+    [
+        ("/srv/images(/.*)?\tsystem_u:object_r:virt_image_t:s0\n", True),
+        ("/srv/images/x\tsystem_u:object_r:virt_image_t:s0\n", False),
+        ("/srv(/.*)?\tsystem_u:object_r:var_t:s0\n", False),
+        ("", False),
+    ],
+)
+def test_the_label_of_a_pool(host: TreeHost, contexts: str, persistent: bool) -> None:
+    host.put("/sys/fs/selinux/enforce", "1")
+    host.put("/etc/selinux/config", "SELINUX=enforcing\nSELINUXTYPE=targeted\n")
+    host.put("/etc/selinux/targeted/contexts/files/file_contexts.local", contexts)
+    host.labels["/srv/images"] = "system_u:object_r:virt_image_t:s0"
+    (pool,) = facts(host)["pools"]
+    assert (pool["label"], pool["label_persistent"]) == ("virt_image_t", persistent)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.hypervisor.hardening.plugins.module_utils import _iptables
-from ansible_collections.hypervisor.hardening.plugins.module_utils._packetfilter import verdict
+from ansible_collections.hypervisor.hardening.plugins.module_utils._packetfilter import passes_on, verdict
 
 
 def saved(*rules: str, policy: str = "ACCEPT", chains: str = "") -> str:
@@ -61,3 +61,32 @@ def test_other_family() -> None:
 def test_tables_before_the_filter() -> None:
     text = "*mangle\n:INPUT ACCEPT [0:0]\n-A INPUT -p tcp -m tcp --dport 5900 -j DROP\nCOMMIT\n" + saved()
     assert verdict(_iptables.parse(text, 4), 4, 5900) == "closed"
+
+
+def forwarding(*rules: str, policy: str = "ACCEPT", chains: str = "") -> str:
+    return f"*filter\n:INPUT DROP [0:0]\n:FORWARD {policy} [0:0]\n{chains}" + "\n".join(rules) + "\nCOMMIT\n"
+
+
+LIBVIRT = (":LIBVIRT_FWI - [0:0]\n", "-A FORWARD -j LIBVIRT_FWI", "-A LIBVIRT_FWI -o virbr0 -j REJECT --reject-with icmp")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("", True),
+        (forwarding(), True),
+        (forwarding(policy="DROP"), False),
+        # what libvirt does for its own bridge says nothing of other traffic
+        (forwarding(*LIBVIRT[1:], chains=LIBVIRT[0]), True),
+        (forwarding(*LIBVIRT[1:], chains=LIBVIRT[0], policy="DROP"), False),
+        (forwarding("-A FORWARD -i br0 -j ACCEPT", "-A FORWARD -j REJECT"), False),
+        (forwarding("-A FORWARD -j ACCEPT", policy="DROP"), True),
+        (forwarding("-A FORWARD -j X", "-A X -j DROP", chains=":X - [0:0]\n"), False),
+        (forwarding("-A FORWARD -j X", "-A X -j RETURN", "-A X -j DROP", chains=":X - [0:0]\n"), True),
+        (forwarding("-A FORWARD -g X", "-A FORWARD -j DROP", chains=":X - [0:0]\n"), True),
+        (forwarding("-A FORWARD -j X", "-A X -j X", chains=":X - [0:0]\n", policy="DROP"), False),
+    ],
+)
+def test_what_is_passed_on_that_no_rule_names(text: str, wanted: bool) -> None:
+    assert passes_on(_iptables.parse(text, 4), 4) is wanted
+    assert passes_on(_iptables.parse(text, 6), 4) is True

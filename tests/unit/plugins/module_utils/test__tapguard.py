@@ -14,6 +14,7 @@ import pytest
 from ansible_collections.hypervisor.hardening.plugins.module_utils import _tapguard as room
 from ansible_collections.hypervisor.hardening.plugins.module_utils._host import MissingLibrary
 from ansible_collections.hypervisor.hardening.plugins.module_utils._journal import Journal
+from ansible_collections.hypervisor.hardening.plugins.module_utils._netdev import NetdevError
 from ansible_collections.hypervisor.hardening.plugins.module_utils._tapguard import TapGuardError, Wanted
 from ansible_collections.hypervisor.hardening.tests.unit.plugins.netdevs import (
     ELSEWHERE,
@@ -395,7 +396,7 @@ def test_taken_between_the_look_and_the_removal(host: NetHost) -> None:
     wanted = Wanted(remove_stale=["lab-*"])
     plan = room.plan(room.observe(host, wanted), wanted)
     host.process(70, "python3", "lab-1")
-    with pytest.raises(TapGuardError, match="taken into use"):
+    with pytest.raises(NetdevError, match="taken into use"):
         room.apply(host, plan, Journal(host, ""))
     assert (left(host), Journal(host, "").entries()) == (["lab-1"], [])
 
@@ -405,13 +406,13 @@ def test_changed_between_the_look_and_the_removal(host: NetHost) -> None:
     wanted = Wanted(remove_stale=["lab-*"])
     plan = room.plan(room.observe(host, wanted), wanted)
     host.put("/sys/class/net/lab-1/ifindex", "99\n")
-    with pytest.raises(TapGuardError, match="changed or was taken"):
+    with pytest.raises(NetdevError, match="changed or was taken"):
         room.apply(host, plan, Journal(host, ""))
 
 
 def test_the_kernel_says_busy(host: NetHost) -> None:
     host.tap("lab-1")
     host.busy.add("lab-1")
-    with pytest.raises(TapGuardError, match=r"lab-1 could not be removed: .*resource busy"):
+    with pytest.raises(NetdevError, match=r"lab-1 could not be removed: .*resource busy"):
         remove(host, "lab-*")
     assert left(host) == ["lab-1"]

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The rules of the audit on the facts of tests/unit/rules/<category>.yml.
 
-Each entry names a ``rule`` and gives it facts, or a list of facts, for each verdict: ``passes`` and ``fails``, and
-where they are told apart ``unknown``, ``not_applicable`` and ``pending``. ``params`` are the operator's values, if any.
+Each entry names a ``rule`` and gives it facts, or a list of facts, for each verdict: ``passes`` and ``fails``, where
+they are told apart ``unknown`` and ``not_applicable``, and what is all that is missing: ``pending_daemon_restart``,
+``pending_guest_restart``, ``pending_reboot``. ``params`` are the operator's values, if any.
 """
 
 from __future__ import annotations
@@ -21,13 +22,20 @@ import yaml
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._audit import Evaluation, Host
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._factpaths import Shape, documented
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._report import STATES
-from ansible_collections.hypervisor.hardening.plugins.plugin_utils._rules import Rule, RuleError, load, with_params
+from ansible_collections.hypervisor.hardening.plugins.plugin_utils._rules import (
+    PENDING,
+    Rule,
+    RuleError,
+    load,
+    with_params,
+)
 
 ROOT = Path(__file__).resolve().parents[4]
 RULES = ROOT / "roles/hypervisor_audit/files/rules"
 TABLES = ROOT / "tests/unit/rules"
 SECTIONS = documented(ROOT / "plugins/modules/hypervisor_info.py")
-VERDICTS = ("passes", "fails", "unknown", "not_applicable", "pending")
+KINDS = {f"pending_{kind}": kind for kind in PENDING}
+VERDICTS = ("passes", "fails", "unknown", "not_applicable", *KINDS)
 
 
 def rules_of(path: Path) -> list[Rule]:
@@ -100,6 +108,15 @@ def test_each_rule_is_seen_passing_and_failing() -> None:
     assert sorted(set(ALL) - {id_ for id_, verdicts in seen.items() if {"passes", "fails"} <= verdicts}) == []
 
 
+def test_each_rule_is_seen_pending_for_each_thing_that_it_can_wait_for() -> None:
+    seen: dict[str, set[str]] = collections.defaultdict(set)
+    for parameters in entries():
+        _path, entry = parameters.values
+        seen[entry.get("rule")] |= {kind for verdict, kind in KINDS.items() if entry.get(verdict)}
+    kinds = {rule.id: {check.pending for check in rule.checks if check.pending} for rule in ALL.values()}
+    assert {id_: wanted for id_, wanted in kinds.items() if wanted != seen[id_]} == {}
+
+
 @pytest.mark.parametrize(("path", "entry"), entries())
 def test_verdict(path: Path, entry: dict[str, t.Any]) -> None:
     assert entry.get("rule") in ALL, f"{path.name}: there is no rule {entry.get('rule')}"
@@ -127,6 +144,9 @@ def test_verdict(path: Path, entry: dict[str, t.Any]) -> None:
             if verdict in ("passes", "not_applicable"):
                 wanted = "not_applicable" if verdict == "not_applicable" else "manual" if rule.manual else "pass"
                 assert states == {wanted}, f"{where}: {told}"
+            elif verdict in KINDS:
+                waiting_for = {one["pending"] for one in findings if one["state"] == "pending"}
+                assert waiting_for == {KINDS[verdict]}, f"{where}: {waiting_for} {told}"
             else:
                 assert {"fails": "fail"}.get(verdict, verdict) in states, f"{where}: {told}"
             assert facts == before, f"{where}: the facts were changed"
