@@ -92,7 +92,7 @@ def test_hosts_that_are_not_known_can_change_it() -> None:
     assert found["errors"] == [] and found["agreement"]["values"]["max_core"] == "0"
     hosts["lost"] = "unreachable"
     (error,) = judged(hosts)["agreement"]["errors"]
-    assert error.startswith("max_core: 0 (a, b, c) and unlimited (odd) differ, and 2 hosts that are not known can decide")
+    assert error.startswith("max_core: 0 (a, b, c) and unlimited (odd) differ, and 2 hosts that are not known can")
     assert judged(hosts, choice={"max_core": "0"})["agreement"]["errors"] == []
 
 
