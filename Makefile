@@ -14,8 +14,9 @@ export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.collections
 export LC_ALL := C.UTF-8
 
 STAGE := tests/tools/stage
-# These compare or change what belongs to the whole machine: alone, and one after the other.
-MACHINE := $(addprefix tests/integration/test_,rig.py hugetlbfs.py mount_propagation.py)
+# These compare or change what belongs to the whole machine, or emulate one: alone, and one after the other.
+MACHINE := $(addprefix tests/integration/test_,\
+  rig.py hugetlbfs.py launchers.py mount_propagation.py rig_vm.py audit_controls_vm.py)
 FAST := lint types docs-lint docs sanity units units-py39
 PLACE := ansible_collections/hypervisor/hardening
 ON_TARGETS := $(addprefix .collections/$(PLACE)/,$(wildcard plugins/modules plugins/module_utils))

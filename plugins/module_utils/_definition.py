@@ -24,7 +24,18 @@ _QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 _PASSWORDS = ("passwd", "password")
 # What a guest's kernel needs to see to protect itself: the names of src/cpu_map/x86_features.xml.
 MITIGATIONS = (
-    *("spec-ctrl", "ssbd", "stibp", "ibrs", "ibpb", "virt-ssbd", "amd-ssbd", "amd-stibp", "md-clear", "arch-capabilities"),
+    *(
+        "spec-ctrl",
+        "ssbd",
+        "stibp",
+        "ibrs",
+        "ibpb",
+        "virt-ssbd",
+        "amd-ssbd",
+        "amd-stibp",
+        "md-clear",
+        "arch-capabilities",
+    ),
     *("ibrs-all", "rdctl-no", "mds-no", "taa-no", "tsx-ctrl", "fb-clear", "psdp-no", "skip-l1dfl-vmentry"),
 )
 _MOST_VCPUS = 4096

@@ -50,9 +50,7 @@ def built(host: Host, path: str) -> Built:
     except struct.error as error:
         raise ValueError(f"is broken: {error}") from None
     now = bool(
-        _DT_BIND_NOW in dynamic
-        or dynamic.get(_DT_FLAGS, 0) & _DF_BIND_NOW
-        or dynamic.get(_DT_FLAGS_1, 0) & _DF_1_NOW
+        _DT_BIND_NOW in dynamic or dynamic.get(_DT_FLAGS, 0) & _DF_BIND_NOW or dynamic.get(_DT_FLAGS_1, 0) & _DF_1_NOW
     )
     kinds = {segment.kind: segment for segment in segments}
     return Built(

@@ -23,10 +23,10 @@ _PACKAGE = "hypervisor_hardening"
 
 # _gate and all that it imports; a test compares.
 MODULES = (
-    *("_agreedvalues", "_agreement", "_atomic", "_confkeys", "_confkeys_fallback", "_confrules", "_definitiondevices"),
-    *("_domainxml", "_gate", "_gatevalues", "_host", "_hugepages", "_incoming", "_journal", "_kernelmac"),
-    *("_libvirtcheck", "_libvirtd", "_memfd", "_mountinfo", "_netdev", "_pools", "_proc", "_qemu", "_reader", "_syscalls"),
-    *("_tapverdict", "_tcp", "_virconf"),
+    *("_agreedvalues", "_agreement", "_atomic", "_child", "_confkeys", "_confkeys_fallback", "_confrules"),
+    *("_definitiondevices", "_domainxml", "_gate", "_gatevalues", "_host", "_hugepages", "_incoming"),
+    *("_journal", "_kernelmac", "_libvirtcheck", "_libvirtd", "_memfd", "_mountinfo", "_netdev", "_pools"),
+    *("_proc", "_qemu", "_reader", "_statefile", "_syscalls", "_tapverdict", "_tcp", "_virconf"),
 )
 
 # The signal ends what hangs before main() can bound it.

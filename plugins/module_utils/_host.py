@@ -12,12 +12,12 @@ import grp
 import json
 import os
 import pwd
-import select
-import signal
 import stat
 import time
 import typing as t
 from dataclasses import dataclass
+
+from ._child import answer, kill_session, read_until
 
 if t.TYPE_CHECKING:
     from ._atomic import Whole
@@ -282,7 +282,7 @@ class Host:
         try:
             out, err = process.communicate(stdin, timeout)
         except BaseException as error:
-            _kill_session(process.pid)
+            kill_session(process.pid)
             process.communicate()
             if isinstance(error, subprocess.TimeoutExpired):
                 raise HostError(f"{' '.join(argv)} gave no answer within {timeout:g} seconds and was killed.") from None
@@ -303,19 +303,19 @@ class Host:
         pid = os.fork()
         if pid == 0:
             os.setsid()
-            os._exit(_answer(writer, function))
+            os._exit(answer(writer, function))
         os.close(writer)
         try:
-            answer = _read_until(reader, time.monotonic() + timeout)
+            told = read_until(reader, time.monotonic() + timeout)
         finally:
             os.close(reader)
-            _kill_session(pid)
+            kill_session(pid)
             os.waitpid(pid, 0)
-        if answer is None:
+        if told is None:
             raise HostError(f"No answer within {timeout:g} seconds; the attempt was ended.")
-        if not answer:
+        if not told:
             raise HostError("A child process ended without an answer.")
-        kind, value = json.loads(answer)
+        kind, value = json.loads(told)
         if kind == "oserror":
             raise OSError(*value)
         if kind == "refused":
@@ -494,41 +494,3 @@ def _identity(path: str) -> tuple[int, ...] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _answer(writer: int, function: t.Callable[[], t.Any]) -> int:
-    """In the child: call, and write ["ok" | "refused" | "oserror", value] as JSON. The exit status."""
-    try:
-        answer = ["ok", function()]
-    except HardeningError as error:
-        answer = ["refused", [str(error), error.facts]]
-    except OSError as error:
-        answer = ["oserror", [error.errno, error.strerror, error.filename]]
-    except BaseException as error:  # the child must not unwind into the parent's code
-        answer = ["refused", [f"{type(error).__name__}: {error}", {}]]
-    try:
-        with open(writer, "wb") as stream:
-            stream.write(json.dumps(answer).encode())
-    except OSError:
-        return 1
-    return 0
-
-
-def _read_until(fd: int, deadline: float) -> bytes | None:
-    """All that comes until the other end closes; None when the monotonic ``deadline`` passes first."""
-    parts: list[bytes] = []
-    while True:
-        left = deadline - time.monotonic()
-        if left <= 0 or not select.select([fd], [], [], left)[0]:
-            return None
-        part = os.read(fd, 1 << 16)
-        if not part:
-            return b"".join(parts)
-        parts.append(part)
-
-
-def _kill_session(leader: int) -> None:
-    try:
-        os.killpg(leader, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass

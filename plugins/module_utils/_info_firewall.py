@@ -95,7 +95,8 @@ def _tables(reader: Reader) -> tuple[list[Table] | None, list[str]]:
             tables += _iptables_save(reader, "legacy-")
             tools.append("iptables-legacy-save")
     except (HostError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        words = str(error) if isinstance(error, (HostError, OSError)) else f"not understood: {type(error).__name__}: {error}"
+        told = isinstance(error, (HostError, OSError))
+        words = str(error) if told else f"not understood: {type(error).__name__}: {error}"
         reader.note("packet filter", words)
         return None, []
     return tables, tools
@@ -115,8 +116,8 @@ def _only_of_iptables(host: Host, known: t.Container[tuple[str, str]]) -> None:
     others = [f"{family} {name}" for family, name in tables if (family, name) not in known]
     if others:
         raise HostError(
-            f"The kernel has tables of nftables that iptables does not show ({', '.join(others)}), and nft, which would, "
-            "is not installed."
+            f"The kernel has tables of nftables that iptables does not show ({', '.join(others)}), and nft is not "
+            "installed, which would."
         )
 
 

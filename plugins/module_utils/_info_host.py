@@ -14,6 +14,9 @@ from . import _mountinfo, _proc, _units
 from ._host import Host
 from ._infocontext import Context
 
+# Those of version 1, by their names in version 2.
+_CONTROLLERS = {name: name for name in ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "hugetlb", "pids")}
+_CONTROLLERS["blkio"] = "io"
 _OS_RELEASE_RE = re.compile(r"^([A-Z_]+)=(['\"]?)(.*)\2\s*$", re.MULTILINE)
 
 
@@ -45,15 +48,13 @@ def facts(context: Context) -> dict[str, t.Any]:
 
 
 def _cgroup(host: Host) -> dict[str, t.Any]:
-    """The controllers that guests can be limited with, as libvirt finds them (src/util/vircgroupv2.c, vircgroupv1.c)."""
-    mounts = _mountinfo.read(host, 1)
+    """What guests can be limited with, as libvirt finds it (src/util/vircgroupv2.c, vircgroupv1.c)."""
     unified = host.text_optional("/sys/fs/cgroup/cgroup.controllers")
     if unified is not None:
         return {"version": 2, "controllers": sorted(unified.split())}
-    of_v1 = {word for mount in mounts if mount.fstype == "cgroup" for word in mount.options.split(",")}
-    found = of_v1 & {"cpu", "cpuacct", "cpuset", "memory", "devices", "blkio", "freezer", "hugetlb", "pids"}
-    # what version 1 calls blkio is io in version 2
-    return {"version": 1 if found else None, "controllers": sorted(found - {"blkio"} | ({"io"} if "blkio" in found else set()))}
+    mounted = [mount.options.split(",") for mount in _mountinfo.read(host, 1) if mount.fstype == "cgroup"]
+    found = {_CONTROLLERS[word] for words in mounted for word in words if word in _CONTROLLERS}
+    return {"version": 1 if found else None, "controllers": sorted(found)}
 
 
 def _os_release(context: Context) -> str:

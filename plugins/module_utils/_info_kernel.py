@@ -59,7 +59,7 @@ _SYSCTLS = (
     *("fs.protected_hardlinks", "fs.protected_symlinks", "user.max_user_namespaces"),
     *("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.ipv6.conf.all.disable_ipv6"),
     *("net.ipv4.conf.all.rp_filter", "net.ipv4.conf.default.rp_filter"),
-    *("net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables", "net.bridge.bridge-nf-call-arptables"),
+    *(f"net.bridge.bridge-nf-call-{tables}" for tables in ("iptables", "ip6tables", "arptables")),
 )
 
 

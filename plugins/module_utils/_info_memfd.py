@@ -31,8 +31,6 @@ def facts(context: Context) -> dict[str, t.Any]:
     }
 
 
-
-
 def _fallback(context: Context) -> dict[str, t.Any]:
     """Where QEMU would put shared memory: g_get_tmp_dir of GLib takes TMPDIR, which libvirt hands on from its daemon
     (src/util/vircommand.c, virCommandAddEnvPassCommon), else /tmp."""

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import typing as t
 
-from . import _agreedvalues, _confkeys, _libvirtcheck, _tcp
-from ._host import HardeningError
+from . import _agreedvalues, _confkeys, _hostname, _libvirtcheck, _tcp
 from ._infocontext import Context
 from ._migrationneeds import needs
 from ._reader import Reader
@@ -16,7 +15,6 @@ from ._reader import Reader
 # qemu.conf's migration_port_min and migration_port_max (src/qemu/qemu_conf.h).
 _PORTS = (49152, 49215)
 _MOST = 64
-_SECONDS = 5.0
 
 
 def facts(context: Context) -> dict[str, t.Any]:
@@ -25,8 +23,7 @@ def facts(context: Context) -> dict[str, t.Any]:
     conf = context.configuration("qemu.conf")
     first, last = (int(conf.get(f"migration_port_{end}", default)) for end, default in zip(("min", "max"), _PORTS))
     taken = sorted({one.port for one in _tcp.listeners(context.host) if first <= one.port <= last})
-    hostname = context.host.text("/proc/sys/kernel/hostname").strip()
-    name, addresses = _resolved(context, hostname)
+    name, addresses = _hostname.resolved(context.host)
     return {
         "values": _values(context, reader),
         "hostname": name,
@@ -70,17 +67,3 @@ def _built_in_devices(context: Context) -> list[str] | None:
     value = default.get("cgroup_device_acl") if default else None
     plain = value.plain() if value is not None else None
     return list(map(str, plain)) if isinstance(plain, (list, tuple)) else None
-
-
-def _resolved(context: Context, hostname: str) -> tuple[str, list[str] | None]:
-    """The name that libvirt gives to the source of a migration (src/util/virutil.c, virGetHostname), and to what it
-    resolves here, at most eight addresses; None where nobody can be asked."""
-    try:
-        lines = context.host.run(["getent", "ahosts", hostname], timeout=_SECONDS).out.splitlines()
-    except HardeningError:
-        return hostname, None
-    addresses = list(dict.fromkeys(line.split()[0] for line in lines if line.strip()))[:8]
-    if "." in hostname or hostname.startswith("localhost"):
-        return hostname, addresses
-    canonical = next((words[2] for words in map(str.split, lines) if len(words) > 2), hostname)
-    return hostname if canonical.startswith("localhost") else canonical, addresses

@@ -1,7 +1,7 @@
 # Copyright: hypervisor.hardening contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Facts on networks that guests share with the host: libvirt's own, the host's bridges, virtual functions of its cards."""
+"""Facts on networks that guests share with the host: libvirt's, the host's bridges, virtual functions of its cards."""
 
 from __future__ import annotations
 
@@ -80,9 +80,7 @@ def _guests(context: Context, reader: Reader) -> dict[str, set[str]] | None:
     return None if unread else found
 
 
-def _bridges(
-    reader: Reader, devices: list[_netdev.Device], networks: list[dict[str, t.Any]]
-) -> list[dict[str, t.Any]]:
+def _bridges(reader: Reader, devices: list[_netdev.Device], networks: list[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
     bridges = [device for device in devices if device.kind == "bridge"]
     of_libvirt = {network["bridge"]: network["name"] for network in networks if network["bridge"]}
     addresses = _addresses(reader) if bridges else {}
@@ -142,7 +140,7 @@ def _default_routes(host: Host) -> set[str]:
 
 
 def _speaks(reader: Reader, name: str) -> list[str]:
-    """The settings by which the host answers on a bridge, or hears routers and redirects there, as sysctl(8) has them."""
+    """The settings by which the host answers on a bridge, or hears routers there, as sysctl(8) has them."""
     loud = []
     ipv4, ipv6 = (f"/proc/sys/net/{family}/conf/{name}" for family in ("ipv4", "ipv6"))
     for directory, wanted in ((ipv4, _QUIET4), (ipv6, _QUIET6)):
@@ -156,7 +154,7 @@ def _speaks(reader: Reader, name: str) -> list[str]:
 
 
 def _virtual_functions(reader: Reader, names: list[str]) -> list[dict[str, t.Any]] | None:
-    """The virtual functions of SR-IOV as their cards treat them (ip-link(8)); None where one cannot be asked (noted)."""
+    """Virtual functions of SR-IOV as their cards treat them (ip-link(8)); None where one cannot be asked (noted)."""
     found = []
     for name in names:
         if reader.text(f"{_netdev.SYSFS}/{name}/device/sriov_numvfs") in ("0", "", None):

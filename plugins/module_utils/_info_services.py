@@ -9,8 +9,8 @@ import posixpath
 import typing as t
 
 from . import _qemuproc
-from ._infocontext import Context
 from ._info_listeners import inodes, suspects
+from ._infocontext import Context
 from ._reader import Reader
 from ._tcp import Listener, listeners, unconnected
 

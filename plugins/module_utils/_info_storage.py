@@ -110,7 +110,7 @@ def _promised(reader: Reader, pool: _pools.Pool, images: _imagechain.Images) -> 
     """How much guests may write into a pool's images, of what its file system holds; None with too many to look at."""
     files, _within, cut = walk(reader, pool.path, depth=1, limit=_HEADERS)
     if cut:
-        reader.note(pool.path, f"holds more than {_HEADERS} files, or deeper ones: how large they may grow is not added up")
+        reader.note(pool.path, f"holds more than {_HEADERS} files, or deeper ones: their sizes are not added up")
         return None
     try:
         capacity = reader.host.capacity(pool.path)

@@ -53,7 +53,7 @@ class Table:
     chains: dict[str, Chain] = field(default_factory=dict)
 
     def base(self, hook: str) -> list[Chain]:
-        """The chains that packets enter by: ``input`` those for the host itself, ``forward`` those that it passes on."""
+        """The chains that packets enter by: ``input`` for those to the host itself, ``forward`` for those passed on."""
         return [chain for chain in self.chains.values() if chain.hook == hook]
 
 
@@ -62,7 +62,8 @@ def verdict(tables: t.Iterable[Table], family: int, port: int) -> str:
 
     :param family: 4 or 6.
     """
-    outcomes = [_outcome(table, chain, port) for table in tables if family in table.families for chain in table.base("input")]
+    passed = (table for table in tables if family in table.families)
+    outcomes = [_outcome(table, chain, port) for table in passed for chain in table.base("input")]
     # every base chain has to accept a packet
     if any(outcome == {DROP} for outcome in outcomes):
         return CLOSED

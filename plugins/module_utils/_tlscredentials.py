@@ -75,7 +75,7 @@ class Found:
 @dataclass(frozen=True)
 class State:
     """``exposed``: others than root may write there; ``also``: files that nobody is to change; ``sources``: what
-     the paths of ``src`` hold, by option; ``group``: the number of the wanted one, None where nobody knows it;
+    the paths of ``src`` hold, by option; ``group``: the number of the wanted one, None where nobody knows it;
     ``used``: where libvirt has migrations look; ``name``: under which this host is reached for one; ``unconfined``: no
     AppArmor keeps guests out of the directory."""
 

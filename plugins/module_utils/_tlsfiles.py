@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ._host import HardeningError, Host
+from . import _hostname
+from ._host import Host
 from ._qemu import Settings
 
 DEFAULT_DIRECTORY = "/etc/pki/qemu"
 AUTHORITY = "ca-cert.pem"
-_NAME_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -44,18 +44,9 @@ def directory(host: Host, settings: Settings, use: str) -> str:
 def migration_name(host: Host, settings: Settings) -> str:
     """The name that a destination gives to the source of a migration, which looks for it in the server's certificate.
 
-    qemu_migration.c, qemuMigrationDstPrepareDirect: migration_host, else the host's own name as virGetHostname has it
-    (util/virutil.c): the kernel's, made whole by the resolver unless it has a dot or leads to localhost.
+    qemu_migration.c, qemuMigrationDstPrepareDirect: migration_host, else what libvirt calls the host.
     """
     configured = settings.get("migration_host")
     if configured:
         return str(configured)
-    name = host.text("/proc/sys/kernel/hostname").strip()
-    if "." in name or name.startswith("localhost"):
-        return name
-    try:
-        lines = host.run(["getent", "ahosts", name], timeout=_NAME_SECONDS).out.splitlines()
-    except HardeningError:
-        return name
-    words = lines[0].split() if lines else []
-    return words[2] if len(words) > 2 and not words[2].startswith("localhost") else name
+    return _hostname.resolved(host)[0]

@@ -404,6 +404,25 @@ def test_the_picture_is_to_scale(open_page: Open) -> None:
     assert max(widths[1:]) == pytest.approx(min(widths[1:]), rel=0.01)
 
 
+def test_a_comparison_tells_each_kind_of_change_and_whose_hosts_only_one_run_has(open_page: Open) -> None:
+    page = open_page(masters.compared())
+    kinds = page.locator("section[aria-labelledby=changes] details")
+    assert [text.split()[1:] for text in kinds.locator("summary").all_inner_texts()] == [
+        ["1", "worse"],
+        ["1", "better"],
+        ["1", "new"],
+        ["1", "gone"],
+        ["1", "other"],
+    ]
+    other = page.locator("details.changes.other")
+    assert other.locator("li").inner_text().split("\n")[0].startswith("CPU vulnerabilities mitigated")
+    assert other.locator(".from-to").inner_text().split() == ["✕", "Fail", "→", "?", "Unknown"]
+    told = page.locator(".picture > .quiet").inner_text()
+    assert "Audited only now: kvm2." in told
+    assert "Audited only then: kvm3." in told
+    assert page.locator(".picture > .quiet").is_visible() and other.is_visible()
+
+
 def test_hostile_names_are_text(open_page: Open) -> None:
     page = open_page(masters.nasty(), "#by=host")
     page.locator("#filter").get_by_label("Not applicable").check()

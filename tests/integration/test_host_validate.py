@@ -37,8 +37,7 @@ CONTROLLERS = {"cpu": "cpu", "cpuset": "cpuset", "memory": "memory", "blkio": "i
 EXPLAINED: dict[str, tuple[t.Callable[[str, dict[str, t.Any]], bool], str]] = {
     "for cgroup 'cpuacct' controller support": (
         lambda said, facts: said == "PASS" and facts["host"]["cgroup"]["version"] == 2,
-        "In version 2 of cgroups the processor time is counted without a controller (cgroup-v2.rst, cpu.stat), so libvirt"
-        " always has it, and there is nothing to judge.",
+        "In version 2 of cgroups processor time is counted without a controller (cgroup-v2.rst, cpu.stat).",
     ),
     "for device assignment IOMMU support": (
         lambda said, facts: (said == "PASS") is bool(facts["iommu"]["units"]),

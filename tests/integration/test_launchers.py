@@ -243,7 +243,7 @@ def test_it_is_back_after_a_reboot_and_can_be_taken_back(host: rig.Host) -> None
     pool = {"size": "2M", "path": "/dev/hugepages"}
     tap = {"name": "alice0", "owner": "alice", "multi_queue": True}
     wanted: dict[str, t.Any] = {"users": ["alice"], "memlock": 4096, "cpus": "0", "hugepages": [pool], "taps": [tap]}
-    apply(host, **wanted)
+    play(host, **wanted)
     host.run(["ip", "link", "delete", "alice0"])  # a host of the rig keeps its network namespace
     host.reboot()
     assert host.run(["systemctl", "--failed", "--plain", "--no-legend"]).stdout == ""
@@ -262,7 +262,7 @@ def test_it_is_back_after_a_reboot_and_can_be_taken_back(host: rig.Host) -> None
     alice.out("virsh -q -c qemu:///session create old.xml")
     pid = int(host.run(["pgrep", "-u", "alice", "-f", "guest=old,"]).stdout)
     before = ticks(host, pid)
-    said = play(host, **{**wanted, "memlock": 2048}).text
+    said = play(host, "--tags=launchers_memlock,launchers_pending", **{**wanted, "memlock": 2048}).text
     assert f"(process {pid} of alice) may lock 4194304 until it is started anew." in said
     assert limit(host, pid) == ("4194304", "4194304")
     assert alice.out("ulimit -Hl") == "2048"

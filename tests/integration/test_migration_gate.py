@@ -363,12 +363,13 @@ def test_an_agreement_that_cannot_be_used(pair: Pair, content: bytes | None, wor
     assert words in log(pair.there)
 
 
+# tee: a shell expands no pattern after its own ">".
 BROKEN = {
     "no code": "rm -rf {home}/gate-*",
     "no modules": "rm {home}/gate-*/hypervisor_hardening/_gate.py",
-    "nonsense": "echo 'this is no Python' > {home}/gate-*/__main__.py",
-    "killed": "printf 'import os\\nos.kill(os.getpid(), 9)\\n' > {home}/gate-*/__main__.py",
-    "killed on its way": "printf '\\nos.kill(os.getppid(), 9)\\n' >> {home}/gate-*/hypervisor_hardening/_proc.py",
+    "nonsense": "echo 'this is no Python' | tee {home}/gate-*/__main__.py",
+    "killed": "printf 'import os\\nos.kill(os.getpid(), 9)\\n' | tee {home}/gate-*/__main__.py",
+    "killed on its way": "printf '\\nos.kill(os.getpid(), 9)\\n' | tee -a {home}/gate-*/hypervisor_hardening/_proc.py",
     "no interpreter": "sed -i s,/usr/bin/python3,/usr/bin/python4, {home}/hook",
 }
 
@@ -397,7 +398,11 @@ def test_a_broken_gate_hinders_nothing_but_migrations(pair: Pair, how: str) -> N
 
 
 @pytest.mark.parametrize(
-    "hang", ["def live(*words):\n    import time\n    time.sleep(60)", "import time\ntime.sleep(60)"]
+    "hang",
+    [
+        pytest.param("def live(*words):\n    import time\n    time.sleep(600)", id="while it judges"),
+        pytest.param("import time\ntime.sleep(600)", id="before it judges"),
+    ],
 )
 def test_a_gate_that_hangs_is_bounded(pair: Pair, hang: str) -> None:
     armed(pair.there, **AGREED)
@@ -406,7 +411,7 @@ def test_a_gate_that_hangs_is_bounded(pair: Pair, hang: str) -> None:
     start(pair, "web")
     begun = time.monotonic()
     done = migration.migrate(pair.source, pair.there, "web")
-    assert 1 < time.monotonic() - begun < 10
+    assert 1 < time.monotonic() - begun < 60
     assert "came to no judgement: No answer within" in done.stderr or "does not work (status 142" in done.stderr
     assert guests.virsh(pair.source, "domstate", "web") == "running"
     pair.there.run(["sed", "-i", "s/^mode=enforce/mode=warn/", f"{HOME}/hook"])

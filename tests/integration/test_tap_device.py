@@ -220,7 +220,7 @@ def test_refusals_leave_no_trace(host: rig.Host, device: dict[str, t.Any], messa
 
 def test_it_is_back_after_a_reboot_and_gone_for_good_when_it_is_absent(host: rig.Host) -> None:
     alice = host.run(["id", "-u", "alice"]).stdout.strip()
-    devices = [
+    devices: list[dict[str, t.Any]] = [
         {"name": "alice0", "owner": "alice", "multi_queue": True, "bridge": "br0"},
         {"name": "alice1", "owner": "alice"},
         {"name": "alice2", "owner": "alice"},

@@ -25,6 +25,7 @@ _NEEDED = {
     "nsenter": "util-linux",
     "losetup": "mount",
     "chattr": "e2fsprogs",
+    "mkfs.ext4": "e2fsprogs",
     "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
 }
 

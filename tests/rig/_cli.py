@@ -75,7 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     down.add_argument("--all", action="store_true", help="all hosts of this scope")
     command("list", _list, "show the hosts that are up")
     command("inventory", _inventory, "print the inventory and where it is")
-    capture = command("capture", _capture, "print, as JSON, what hypervisor_info tells of a host, with versions and digest")
+    capture = command(
+        "capture", _capture, "print, as JSON, what hypervisor_info tells of a host, with versions and digest"
+    )
     capture.add_argument("name")
     capture.add_argument("section", nargs="*", metavar="SECTION", help="only these sections of the facts")
     command("snapshot", _snapshot, "print, as JSON, what a host could change on this machine")

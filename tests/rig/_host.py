@@ -160,8 +160,10 @@ class Host:
         self.pid1 = self._find()
         if self.pid1 == 0:
             return False
-        state = self.run(["systemctl", "is-system-running"], check=False).stdout.strip()
-        return state in ("running", "degraded")
+        return self._state() in ("running", "degraded")
+
+    def _state(self) -> str:
+        return self.run(["systemctl", "is-system-running"], check=False).stdout.strip()
 
     def _what_keeps_systemd(self) -> str:
         asked = (["is-system-running"], ["list-jobs"], ["--failed"])

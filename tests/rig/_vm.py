@@ -46,6 +46,11 @@ class VirtualMachine(Host):
     def _find(self) -> int:
         return _find_qemu(self.supervisor)
 
+    def _state(self) -> str:
+        # Each question takes it a good part of a second from its boot.
+        asked = ["systemctl", "is-system-running", "--wait"]
+        return self.run(asked, check=False, timeout=self.patience).stdout.strip()
+
     def _inside(self, argv: Sequence[str | os.PathLike[str]]) -> list[str]:
         line = shlex.join([*ENVIRONMENT, *(os.fspath(word) for word in argv)])
         return self.ssh_argv(line, *_ssh.kept_open(self.directory))

@@ -12,7 +12,15 @@ import yaml
 
 from ansible_collections.hypervisor.hardening.plugins.modules import hypervisor_info
 
-_TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict, "raw": object}
+_TYPES: dict[str, type] = {
+    "str": str,
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "list": list,
+    "dict": dict,
+    "raw": object,
+}
 
 
 @functools.cache

@@ -18,7 +18,21 @@ import pytest
 # ansible-test does not read the settings of pytest.
 sys.path.insert(0, os.fspath(pathlib.Path(__file__).resolve().parents[2]))
 
-from rig import _base, _boot, _guestlinux, _host, _machine, _net, _recipe, _registry, _ssh, guests
+from rig import (
+    _base,
+    _boot,
+    _guestlinux,
+    _host,
+    _hosts,
+    _image,
+    _machine,
+    _net,
+    _recipe,
+    _registry,
+    _ssh,
+    _vmrecipe,
+    guests,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -174,6 +188,30 @@ def test_the_digest_of_an_image_is_its_releases_own() -> None:
     assert "virtiofsd" not in _recipe.packages("bookworm")
 
 
+def test_the_disk_of_virtual_machines_is_another_image_and_changes_with_the_one_below(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert set(_image.NAMES) == {*_recipe.RELEASES, "vm-trixie"}
+    before = _image.image_dir("vm-trixie")
+    # "trixie-*" are the images that a new one of trixie makes superfluous.
+    assert not before.match("trixie-*")
+    monkeypatch.setattr(_recipe, "digest", lambda _release: "another")
+    assert _image.image_dir("vm-trixie") != before
+    with pytest.raises(_base.RigError, match="no recipe for 'vm-bookworm'"):
+        _image.image_dir("vm-bookworm")
+
+
+def test_an_image_is_in_use_by_what_lies_on_it_and_by_what_runs_out_of_it() -> None:
+    facts("mine", "container")
+    facts("theirs", "vm", image="/base", disk="/disk")
+    assert _registry.images_in_use() == {"/image", "/base", "/disk"}
+
+
+def test_memory_of_a_virtual_machine_is_not_taken_from_the_machines_huge_pages() -> None:
+    with pytest.raises(_base.RigError, match="vm has memory of its own"):
+        _hosts.up("vm", "trixie", vm=True, hugepages=1)
+
+
 def test_devices_are_nodes_of_the_hosts_own() -> None:
     for line in _boot._device_lines().splitlines():
         kind, path, _mode, _user, _group, _age, numbers = line.split()
@@ -236,6 +274,25 @@ def test_a_memory_device_names_its_page_size() -> None:
 
 def test_the_archive_is_what_the_kernel_unpacks() -> None:
     archive = _guestlinux.cpio([("dir", 0o040755, b""), ("dir/file", 0o100644, b"hello")])
+    assert unpacked(archive) == {"dir": (0o040755, b""), "dir/file": (0o100644, b"hello"), "TRAILER!!!": (0, b"")}
+
+
+def test_what_makes_a_virtual_machine_this_host_comes_after_its_directories() -> None:
+    """The kernel makes no directory that an archive does not name before (init/initramfs.c)."""
+    archive = _vmrecipe.personal({"etc/a/b": (0o600, "text"), "root/c": (0o444, "")})
+    assert list(unpacked(archive).items()) == [
+        ("host", (0o040755, b"")),
+        ("host/etc", (0o040755, b"")),
+        ("host/etc/a", (0o040755, b"")),
+        ("host/root", (0o040755, b"")),
+        ("host/etc/a/b", (0o100600, b"text")),
+        ("host/root/c", (0o100444, b"")),
+        ("TRAILER!!!", (0, b"")),
+    ]
+
+
+def unpacked(archive: bytes) -> dict[str, tuple[int, bytes]]:
+    """Mode and content of what is in an archive, by name."""
     found = {}
     position = 0
     # Fields and padding: Documentation/driver-api/early-userspace/buffer-format.rst of the kernel.
@@ -248,7 +305,7 @@ def test_the_archive_is_what_the_kernel_unpacks() -> None:
         start = position + (110 + name_size + 3) // 4 * 4
         found[name[:-1].decode()] = (mode, archive[start : start + size])
         position = start + (size + 3) // 4 * 4
-    assert found == {"dir": (0o040755, b""), "dir/file": (0o100644, b"hello"), "TRAILER!!!": (0, b"")}
+    return found
 
 
 def test_a_picture_of_the_machine_is_json_and_stays_the_same() -> None:

@@ -24,7 +24,7 @@ RESTART = "hypervisor.hardening.daemon_restart"
 
 def test_the_restart_comes_after_all_that_may_need_one_and_before_the_guests_are_looked_at() -> None:
     steps = [_role(task).rpartition("_")[2] or task["ansible.builtin.include_tasks"]["file"] for task in TASKS]
-    assert steps == ["mounts", "hugepages", "qemu", "restart.yml", "taps", "verify", "audit"]
+    assert steps == ["mounts", "hugepages", "qemu", "restart.yml", "taps", "launchers", "verify", "audit"]
     assert RESTART in read("hypervisor/tasks/restart.yml")[0]
 
 
@@ -37,7 +37,7 @@ def test_no_role_restarts_by_itself() -> None:
 
 def test_each_role_has_its_switch() -> None:
     switches = {role: task["when"] for task in TASKS if (role := _role(task))}
-    assert len(switches) == 6
+    assert len(switches) == 7
     for role, conditions in switches.items():
         assert f"{role}_enabled | bool" in ([conditions] if isinstance(conditions, str) else conditions)
 
@@ -46,7 +46,8 @@ def test_what_is_included_has_its_topic_as_tag_inside_and_outside() -> None:
     for task in TASKS:
         included = task.get("ansible.builtin.include_role") or task.get("ansible.builtin.include_tasks")
         if included:
-            assert included["apply"]["tags"] == task["tags"]
+            inside = [included["apply"]] if "apply" in included else _tasks_of(_role(task))
+            assert {tag for one in inside for tag in one.get("tags", [])} == set(task["tags"])
 
 
 def test_the_guests_are_told_of_and_fail_nothing() -> None:

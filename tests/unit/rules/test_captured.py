@@ -1,8 +1,8 @@
 # Copyright: hypervisor.hardening contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Controls that every hypervisor must have and that a container cannot show in both states: on the facts of a real host,
-captured by the command in tests/generated.yml, with what another kernel or another machine would tell in its place.
+"""Controls that every hypervisor must have and that a container cannot show in both states: on the facts of a real
+host, captured by the command in tests/generated.yml, with what another kernel or machine would tell in its place.
 
 Each change is named by its cause, and sets no more than the facts that the cause sets.
 """
@@ -61,10 +61,17 @@ APPARMOR: Change = {
 }
 LABEL = {"model": "apparmor", "value": "libvirt-3e3fce45-4f53-4fa7-bb32-11f34168b82b", "mode": "enforce"}
 LABELLED: Change = {**APPARMOR, "guests.0.no_mac": False, "guests.0.label": LABEL}
-SELINUX: Change = {"mac.model": "selinux", "mac.mode": "enforcing", "mac.enforcing": True, "mac.selinux.enforcing": True}
+SELINUX: Change = {
+    "mac.model": "selinux",
+    "mac.mode": "enforcing",
+    "mac.enforcing": True,
+    "mac.selinux.enforcing": True,
+}
 NFS = {"name": "virt_use_nfs", "running": True, "configured": "on"}
 NESTED: Change = {"kernel.parameters": [parameter("kvm_amd.nested", True, None)]}
-SEES_SVM: Change = {"definitions.guests.0.configured": [{"id": "nested_virtualization", "where": "cpu", "observed": "svm"}]}
+SEES_SVM: Change = {
+    "definitions.guests.0.configured": [{"id": "nested_virtualization", "where": "cpu", "observed": "svm"}]
+}
 UNSAFE = "vfio_iommu_type1.allow_unsafe_interrupts"
 NO_IOMMU = "vfio.enable_unsafe_noiommu_mode"
 VULNERABLE = {"name": "mds", "text": "Vulnerable", "state": "vulnerable", "smt_vulnerable": None}
@@ -103,7 +110,13 @@ SHOWN: dict[str, tuple[Change, Change, str]] = {
         {
             **APPARMOR,
             "mac.apparmor.broad_grants": [
-                {"name": "/etc/apparmor.d/x:1", "path": "/etc/apparmor.d/x", "line": 1, "rule": "/** rw", "reason": "all"}
+                {
+                    "name": "/etc/apparmor.d/x:1",
+                    "path": "/etc/apparmor.d/x",
+                    "line": 1,
+                    "rule": "/** rw",
+                    "reason": "all",
+                }
             ],
         },
         NO_MAC,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import struct
+import typing as t
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,11 @@ from ansible_collections.hypervisor.hardening.tests.unit.plugins.treehost import
 LOAD, DYNAMIC, INTERPRETER, STACK, RELRO = 1, 2, 3, 0x6474E551, 0x6474E552
 EXECUTABLE, SHARED = 2, 3
 BIND_NOW, NOW_1 = (30, 8), (0x6FFFFFFB, 1)
-HARDENED = {"kinds": (INTERPRETER, RELRO), "flags": (BIND_NOW,), "names": b"\0memcpy\0__stack_chk_fail\0"}
+HARDENED: dict[str, t.Any] = {
+    "kinds": (INTERPRETER, RELRO),
+    "flags": (BIND_NOW,),
+    "names": b"\0memcpy\0__stack_chk_fail\0",
+}
 
 
 def program(
@@ -86,12 +91,12 @@ def test_one_with_all(host: TreeHost, wide: bool, now: tuple[int, int]) -> None:
 )
 def test_each_can_be_missing(host: TreeHost, changes: dict[str, object], expected: dict[str, object]) -> None:
     all_ = {"pie": True, "relro": "full", "nx": True, "canary": True}
-    assert vars(of(host, program(**{**HARDENED, **changes}))) == {**all_, **expected}  # type: ignore[arg-type]
+    assert vars(of(host, program(**{**HARDENED, **changes}))) == {**all_, **expected}
 
 
 @pytest.mark.parametrize("data", [b"", b"#!/bin/sh\n", b"\x7fELF", b"\x7fELF" + bytes(60), program()[:100]])
 def test_no_program(host: TreeHost, data: bytes) -> None:
-    with pytest.raises(ValueError, match="is no ELF file|is broken"):
+    with pytest.raises(ValueError, match=r"is no ELF file|is broken"):
         of(host, data)
 
 

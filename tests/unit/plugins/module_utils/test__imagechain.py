@@ -82,7 +82,7 @@ def test_an_image_below_itself_ends(host: TreeHost) -> None:
     ("name", "expected"),
     [
         ("nbd://10.0.0.1/x", ("nbd://10.0.0.1/x", True)),
-        ("json:{\"driver\": \"https\", \"url\": \"https://h/x\"}", None),
+        ('json:{"driver": "https", "url": "https://h/x"}', None),
         ('json:{"file": {"driver": "file", "filename": "/etc/shadow"}}', ("/etc/shadow", False)),
         ('json:{"driver": "qcow2", "file.filename": "/srv/x"}', ("/srv/x", False)),
         ("json:{", ("json:{", True)),

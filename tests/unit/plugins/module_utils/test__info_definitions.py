@@ -1,8 +1,8 @@
 # Copyright: hypervisor.hardening contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The short form of guests' definitions: processors, disks and what counts as remarkable in them. The rest is met on real
-guests in tests/integration."""
+"""The short form of guests' definitions: processors, disks and what counts as remarkable in them. The rest is met on
+real guests in tests/integration."""
 
 from __future__ import annotations
 
@@ -15,6 +15,12 @@ from ansible_collections.hypervisor.hardening.plugins.module_utils import _info_
 from ansible_collections.hypervisor.hardening.plugins.module_utils._infocontext import Context
 from ansible_collections.hypervisor.hardening.tests.unit.plugins.documented import mismatches
 from ansible_collections.hypervisor.hardening.tests.unit.plugins.domains import CPU, DISK, DomainHost, domain
+
+HASWELL = (
+    "<cpu><model>Haswell</model><feature name='spec-ctrl' policy='require'/><feature name='ssbd'/>"
+    "<feature name='md-clear' policy='disable'/><feature name='rdctl-no' policy='forbid'/></cpu>"
+)
+LUN = "type='block' device='lun'"
 
 
 @pytest.fixture
@@ -40,9 +46,13 @@ def disk(inside: str, *, target: str = "vdb", attributes: str = "type='file'") -
         ("", {"mode": "", "model": "", "given": [], "taken_away": []}),
         (CPU, {"mode": "host-passthrough", "model": "", "given": [], "taken_away": []}),
         (
-            "<cpu><model>Haswell</model><feature name='spec-ctrl' policy='require'/><feature name='ssbd'/>"
-            "<feature name='md-clear' policy='disable'/><feature name='rdctl-no' policy='forbid'/></cpu>",
-            {"mode": "custom", "model": "Haswell", "given": ["spec-ctrl", "ssbd"], "taken_away": ["md-clear", "rdctl-no"]},
+            HASWELL,
+            {
+                "mode": "custom",
+                "model": "Haswell",
+                "given": ["spec-ctrl", "ssbd"],
+                "taken_away": ["md-clear", "rdctl-no"],
+            },
         ),
     ],
 )
@@ -78,11 +88,13 @@ def test_a_plain_disk_is_not_told(host: DomainHost) -> None:
 @pytest.mark.parametrize(
     ("xml", "expected"),
     [
-        (disk("<source dev='/dev/sdx'/>", attributes="type='block' device='lun'"), {"scsi": ["lun"]}),
+        (disk("<source dev='/dev/sdx'/>", attributes=LUN), {"scsi": ["lun"]}),
         (disk("<source dev='/dev/sdx'/>", attributes="type='block' rawio='yes'"), {"scsi": ["rawio"]}),
         (disk("<source dev='/dev/sdx'/>", attributes="type='block' sgio='unfiltered'"), {"scsi": ["sgio unfiltered"]}),
         (
-            disk("<source dev='/dev/sdx'><reservations managed='yes'/></source>", attributes="type='block' device='lun'"),
+            disk(
+                "<source dev='/dev/sdx'><reservations managed='yes'/></source>", attributes="type='block' device='lun'"
+            ),
             {"scsi": ["lun", "reservations"]},
         ),
         (

@@ -29,7 +29,10 @@ ADDRESSES = [
             {"family": "inet6", "local": "fe80::1", "prefixlen": 64, "scope": "link"},
         ],
     },
-    {"ifname": "virbr0", "addr_info": [{"family": "inet", "local": "192.168.122.1", "prefixlen": 24, "scope": "global"}]},
+    {
+        "ifname": "virbr0",
+        "addr_info": [{"family": "inet", "local": "192.168.122.1", "prefixlen": 24, "scope": "global"}],
+    },
     {},
 ]
 FUNCTIONS = [
@@ -108,11 +111,15 @@ def test_bridges(host: Host) -> None:
         host.device(name, devtype="bridge")
     host.tap("vnet0", master="br0")
     host.device("eth0", master="br0")
-    host.put_all("/proc/sys/net/ipv4/conf/br0", {"accept_redirects": "1\n", "send_redirects": "0\n", "proxy_arp": "0\n"})
+    host.put_all(
+        "/proc/sys/net/ipv4/conf/br0", {"accept_redirects": "1\n", "send_redirects": "0\n", "proxy_arp": "0\n"}
+    )
     host.put_all("/proc/sys/net/ipv6/conf/br0", {"disable_ipv6": "0\n", "accept_ra": "1\n", "accept_redirects": "0\n"})
     host.put_all("/proc/sys/net/ipv6/conf/br1", {"disable_ipv6": "1\n", "accept_ra": "1\n"})
     head = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n"
-    host.put("/proc/net/route", f"{head}br0 00000000 0100000A 0003 0 0 0 00000000 0 0 0\nbr1 0000000A 0 1 0 0 0 00FFFFFF\n")
+    host.put(
+        "/proc/net/route", f"{head}br0 00000000 0100000A 0003 0 0 0 00000000 0 0 0\nbr1 0000000A 0 1 0 0 0 00FFFFFF\n"
+    )
     host.put("/proc/net/ipv6_route", f"{'0' * 32} 00 {'0' * 32} 00 {'f' * 32} 00000400 1 0 00000003 br1\n")
     found = {bridge["name"]: bridge for bridge in facts(host)["bridges"]}
     assert found["br0"] == {

@@ -66,7 +66,9 @@ def test_what_cannot_be_read_is_not_empty(host: TreeHost) -> None:
 
 def test_clients_that_look_at_no_key(host: TreeHost) -> None:
     host.put("/etc/ssh/ssh_config", "Host *\n  UserKnownHostsFile=/dev/null\n# StrictHostKeyChecking no\n")
-    host.put("/root/.ssh/config", "Host unix\\* vsock/*\n StrictHostKeyChecking no\nMatch all\nstricthostkeychecking   OFF\n")
+    host.put(
+        "/root/.ssh/config", "Host unix\\* vsock/*\n StrictHostKeyChecking no\nMatch all\nstricthostkeychecking   OFF\n"
+    )
     # as systemd 257 ships it
     host.put(
         "/etc/ssh/ssh_config.d/20-systemd-ssh-proxy.conf",

@@ -67,7 +67,11 @@ def forwarding(*rules: str, policy: str = "ACCEPT", chains: str = "") -> str:
     return f"*filter\n:INPUT DROP [0:0]\n:FORWARD {policy} [0:0]\n{chains}" + "\n".join(rules) + "\nCOMMIT\n"
 
 
-LIBVIRT = (":LIBVIRT_FWI - [0:0]\n", "-A FORWARD -j LIBVIRT_FWI", "-A LIBVIRT_FWI -o virbr0 -j REJECT --reject-with icmp")
+LIBVIRT = (
+    ":LIBVIRT_FWI - [0:0]\n",
+    "-A FORWARD -j LIBVIRT_FWI",
+    "-A LIBVIRT_FWI -o virbr0 -j REJECT --reject-with icmp",
+)
 
 
 @pytest.mark.parametrize(
