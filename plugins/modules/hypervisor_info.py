@@ -1323,10 +1323,6 @@ hypervisor:
               description: How many, null where the kernel does not count them.
               returned: success
               type: int
-        private_mount_namespace:
-          description: Whether nobody else who matters lives in its mount namespace.
-          returned: success
-          type: bool
         propagation:
           description: The propagation of C(/) in its mount namespace.
           returned: success
@@ -1391,10 +1387,6 @@ hypervisor:
           returned: success
           type: list
           elements: str
-        hugepages_kib:
-          description: What it has of huge pages, in KiB.
-          returned: success
-          type: int
         machine:
           description: The machine type on its command line.
           returned: success

@@ -125,7 +125,7 @@ def test_a_confined_guest_as_the_kernel_shows_it(host: rig.Host) -> None:
     assert entry["cap_eff"] == status["CapEff"]
     assert entry["no_new_privs"] is (status["NoNewPrivs"] == "1") is True
     assert entry["seccomp"] == {"mode": int(status["Seccomp"]), "filters": int(status["Seccomp_filters"])}
-    assert entry["private_mount_namespace"] is (link(host, f"{pid}/ns/mnt") != link(host, "1/ns/mnt")) is True
+    assert entry["host_mount_namespace"] is not (link(host, f"{pid}/ns/mnt") != link(host, "1/ns/mnt")) is True
     assert entry["binary"] == link(host, f"{pid}/exe")
     assert entry["cgroup"] == host.run(["cat", f"/proc/{pid}/cgroup"]).stdout.split("::")[1].strip()
     (core,) = [line.split()[4] for line in proc(host, f"{pid}/limits").splitlines() if line.startswith("Max core")]
@@ -202,7 +202,7 @@ def test_a_binary_that_was_replaced(host: rig.Host) -> None:
     host.run(["rm", copy])
     assert link(host, f"{pid}/exe") == f"{copy} (deleted)"
     found = facts(host)
-    assert (guest(found, "old")["binary"], guest(found, "old")["binary_deleted"]) == (copy, True)
+    assert (guest(found, "old")["binary"], guest(found, "old")["deleted_binary"]) == (copy, True)
     assert states(found, "stale-qemu-binaries") == {"old": "fail"}
 
 
