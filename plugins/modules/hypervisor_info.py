@@ -706,11 +706,12 @@ hypervisor:
           returned: success
           type: bool
         machines:
-          description: The machine types that QEMU offers for guests of the host's architecture, without mere aliases.
+          description:
+            - The machine types that QEMU offers for guests of the host's architecture, without mere aliases. Each name
+              without its version has a list of the versions; the version is empty in a name that has none.
           returned: success
-          type: list
-          elements: str
-          sample: [pc-i440fx-10.0, pc-q35-10.0]
+          type: dict
+          sample: {pc-q35: ["10.0", "9.2"], microvm: [""]}
         cpu_features:
           description: What the processor of a guest can have here at most (libvirt's C(host-model)), null where libvirt
             does not tell.
