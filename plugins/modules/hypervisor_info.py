@@ -1822,10 +1822,6 @@ hypervisor:
               description: The guest.
               returned: success
               type: str
-            pid:
-              description: Its process.
-              returned: success
-              type: int
             reached:
               description: Whether what the host mounts from now on reaches it.
               returned: success

@@ -302,7 +302,7 @@ def test_a_private_root_and_a_guest_that_stays_outside(host: rig.Host) -> None:
     found = facts(host)
     told = {entry["name"]: entry for entry in found["mounts"]["guests"]}
     seen = proc(host, f"{inside}/mountinfo")
-    assert " /pages " in seen and " /pages " not in proc(host, f"{told['outside']['pid']}/mountinfo")
+    assert " /pages " in seen and " /pages " not in proc(host, f"{guests.pid(host, 'outside')}/mountinfo")
     assert (told["inside"]["reached"], told["inside"]["hugetlbfs_missing"]) == (True, [])
     assert told["outside"]["reached"] is False
     assert "/pages" in told["outside"]["hugetlbfs_missing"]
