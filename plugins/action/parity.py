@@ -26,6 +26,7 @@ from ansible_collections.hypervisor.hardening.plugins.plugin_utils._survey impor
 
 FACTS = "hypervisor_hardening_facts"
 GROUP = "hypervisor_hardening_migration_group"
+VARIABLE = "hypervisor_migration_group"
 NO_FACTS = "no facts: not reached in this run, and none are cached"
 FORMATS = ("json", "html")
 OPTIONS: dict[str, dict[str, t.Any]] = {
@@ -53,7 +54,7 @@ class ActionModule(ActionBase):
         try:
             formats = _formats(words(given["formats"]))
             of_hosts = {name: variables.raw_get(name) for name in words(given["hosts"])}
-            groups = {name: str(plain(_fact(of_host, GROUP)) or given["group"]) for name, of_host in of_hosts.items()}
+            groups = {name: _group(of_host) or given["group"] for name, of_host in of_hosts.items()}
             master = parity(
                 {name: _fact(of_host, FACTS) or NO_FACTS for name, of_host in of_hosts.items()},
                 groups,
@@ -81,6 +82,14 @@ def _fact(variables: t.Any, name: str) -> t.Any:
         return None
     cached = variables.get("ansible_facts")
     return variables.get(name) or (cached.get(name) if isinstance(cached, dict) else None)
+
+
+def _group(variables: t.Any) -> str:
+    """The group of a host by its facts, else by the inventory; "" where neither tells it."""
+    kept = _fact(variables, GROUP)
+    told = variables.get(VARIABLE) if isinstance(variables, dict) else None
+    # A template would have to be filled in with the variables of that host.
+    return str(plain(kept)) if kept else str(plain(told)) if isinstance(told, str) and "{{" not in told else ""
 
 
 def _formats(names: list[str]) -> list[str]:

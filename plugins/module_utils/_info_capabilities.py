@@ -18,6 +18,7 @@ if t.TYPE_CHECKING:
 
 _KVM_AMD = "/sys/module/kvm_amd/parameters"
 _VALIDATE = "virt-qemu-sev-validate"
+_MACHINE_RE = re.compile(r"(.+)-(\d[\d.]*)")
 _DAC_RE = re.compile(r"\+(\d+):\+(\d+)")
 
 
@@ -156,13 +157,18 @@ def _secmodels(document: Element | None) -> list[dict[str, t.Any]] | None:
     ]
 
 
-def _machines(document: Element | None) -> list[str] | None:
-    """The machine types of guests of the host's own architecture, the names that stand for another one left out."""
+def _machines(document: Element | None) -> dict[str, list[str]] | None:
+    """The machine types of guests of the host's own architecture, the names that stand for another one left out: what
+    comes before a version -> the versions, which is short."""
     arch = None if document is None else document.findtext("host/cpu/arch")
     if document is None or not arch:
         return None
     found = document.findall(f"guest/arch[@name='{arch}']/machine")
-    return sorted({machine.text or "" for machine in found if machine.get("canonical") is None})
+    versions: dict[str, list[str]] = {}
+    for name in sorted({machine.text or "" for machine in found if machine.get("canonical") is None}):
+        match = _MACHINE_RE.fullmatch(name)
+        versions.setdefault(match[1] if match else name, []).append(match[2] if match else "")
+    return versions
 
 
 def cpu_features(context: Context) -> list[str] | None:

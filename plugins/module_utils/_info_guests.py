@@ -40,22 +40,15 @@ def _entry(context: Context, guest: dict[str, t.Any]) -> dict[str, t.Any]:
     kept = ("seccomp", "propagation", "label", "binary")
     return {
         **{key: guest[key] for key in (*same, *kept)},
-        "private_mount_namespace": guest["mount_namespace"]["private"],
         "cgroup": guest["cgroup"]["path"],
         "device_filter": None if rules is None else bool(rules),
         "limits": {name: limit["soft"] for name, limit in guest["limits"].items()},
         "dump_guest_core": guest["core_dump"]["guest_memory"],
         "unexpected_devices": strange[:_DEVICES],
-        "hugepages_kib": _huge_pages(context, guest["pid"]),
         **_command_line(argv),
         "helpers": [_helper(context, helper) for helper in guest["helpers"]],
         **{name: name in weak for name in _weakness.IDS},
     }
-
-
-def _huge_pages(context: Context, pid: int) -> int:
-    """HugetlbPages of proc_pid_status(5), in kibibytes."""
-    return int(_proc.status(context.host, pid).get("HugetlbPages", "0 kB").split()[0])
 
 
 def _helper(context: Context, helper: dict[str, t.Any]) -> dict[str, t.Any]:

@@ -55,7 +55,6 @@ def _guests(host: Host, state: _mounts.State) -> t.Iterator[dict[str, t.Any]]:
         missing = [target for target in huge if target not in seen and not (reached and target.startswith("/dev/"))]
         yield {
             "name": guest.name,
-            "pid": guest.pid,
             "reached": bool(reached),
             "hugetlbfs_missing": missing,
         }

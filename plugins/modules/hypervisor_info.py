@@ -706,11 +706,12 @@ hypervisor:
           returned: success
           type: bool
         machines:
-          description: The machine types that QEMU offers for guests of the host's architecture, without mere aliases.
+          description:
+            - The machine types that QEMU offers for guests of the host's architecture, without mere aliases. Each name
+              without its version has a list of the versions; the version is empty in a name that has none.
           returned: success
-          type: list
-          elements: str
-          sample: [pc-i440fx-10.0, pc-q35-10.0]
+          type: dict
+          sample: {pc-q35: ["10.0", "9.2"], microvm: [""]}
         cpu_features:
           description: What the processor of a guest can have here at most (libvirt's C(host-model)), null where libvirt
             does not tell.
@@ -1323,10 +1324,6 @@ hypervisor:
               description: How many, null where the kernel does not count them.
               returned: success
               type: int
-        private_mount_namespace:
-          description: Whether nobody else who matters lives in its mount namespace.
-          returned: success
-          type: bool
         propagation:
           description: The propagation of C(/) in its mount namespace.
           returned: success
@@ -1391,10 +1388,6 @@ hypervisor:
           returned: success
           type: list
           elements: str
-        hugepages_kib:
-          description: What it has of huge pages, in KiB.
-          returned: success
-          type: int
         machine:
           description: The machine type on its command line.
           returned: success
@@ -1829,10 +1822,6 @@ hypervisor:
               description: The guest.
               returned: success
               type: str
-            pid:
-              description: Its process.
-              returned: success
-              type: int
             reached:
               description: Whether what the host mounts from now on reaches it.
               returned: success

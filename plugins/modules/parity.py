@@ -23,7 +23,9 @@ options:
     elements: str
     required: true
   group:
-    description: The migration group of hosts without the fact C(hypervisor_hardening_migration_group).
+    description:
+      - The migration group of hosts that have neither the fact C(hypervisor_hardening_migration_group) nor the variable
+        C(hypervisor_migration_group) in the inventory.
     type: str
     required: true
   partial:

@@ -60,17 +60,23 @@ _KEYS = {
 }
 
 
-def agreed(group: str, policies: list[Policy], choice: Mapping[str, t.Any], *, partial: bool = False) -> Json:
+def agreed(
+    group: str, policies: list[Policy], choice: Mapping[str, t.Any], *, unknown: int = 0, partial: bool = False
+) -> Json:
     """The agreement, or the errors for which there is none, and who departs from it.
 
-    A key on which the group does not agree has the operator's value, else that of more hosts than any other. A tie is
-    an error. A key that no host knows is not agreed on.
+    A key on which the group does not agree has the operator's value, else that of more hosts than any other. It is an
+    error if nobody is in the majority, or if hosts that are not known could change it. A key that no host knows is not
+    agreed on.
 
+    :param unknown: how many hosts of the group are not known.
     :return: ``agreement`` (None with errors), ``errors``, ``departures`` (key, agreed and values with their hosts).
     """
     if partial:
         return {"agreement": None, "errors": ["A part of the hosts cannot agree for all of them."], "departures": []}
     errors: list[str] = []
+    if unknown >= len(policies):
+        errors.append(f"{unknown} of {unknown + len(policies)} hosts are not known, and can have other values.")
     departures: list[Json] = []
     values: dict[str, t.Any] = {}
     for key in _agreement.KEYS:
@@ -81,12 +87,8 @@ def agreed(group: str, policies: list[Policy], choice: Mapping[str, t.Any], *, p
         order = sorted(classes, key=lambda value: -len(classes[value]))
         if key in choice:
             values[key] = choice[key]
-        elif len(order) > 1 and len(classes[order[0]]) == len(classes[order[1]]):
-            sides = [f"{_agreement.shown(value)} ({_some(classes[value])})" for value in order[:2]]
-            errors.append(
-                f"{key}: as many hosts have {sides[0]} as have {sides[1]}. "
-                "Choose one in hypervisor_migration_agreement."
-            )
+        elif len(order) > 1 and len(classes[order[0]]) <= len(classes[order[1]]) + unknown:
+            errors.append(_undecided(key, [(value, classes[value]) for value in order[:2]], unknown))
         elif order:
             values[key] = list(order[0]) if isinstance(order[0], tuple) else order[0]
         if len(order) > 1:
@@ -103,6 +105,16 @@ def agreed(group: str, policies: list[Policy], choice: Mapping[str, t.Any], *, p
         except _agreement.AgreementError as error:
             errors.append(str(error))
     return {"agreement": agreement, "errors": errors, "departures": departures}
+
+
+def _undecided(key: str, sides: list[tuple[Hashable, list[str]]], unknown: int) -> str:
+    (first, most), (second, fewer) = sides
+    told = f"{_agreement.shown(first)} ({_some(most)})", f"{_agreement.shown(second)} ({_some(fewer)})"
+    if len(most) == len(fewer):
+        why = f"as many hosts have {told[0]} as have {told[1]}"
+    else:
+        why = f"{told[0]} and {told[1]} differ, and {unknown} hosts that are not known can decide it"
+    return f"{key}: {why}. Choose one in hypervisor_migration_agreement."
 
 
 def _some(hosts: list[str]) -> str:

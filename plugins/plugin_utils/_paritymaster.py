@@ -79,7 +79,9 @@ def _group(
         "unknown": [{"reason": why, "hosts": hosts} for why, hosts in reasons.items()],
         "findings": [one.told for one in results],
         "matrix": matrix(found, results, unknown, partial),
-        "agreement": agreed(name, [Policy.of(one) for one in found], choice or {}, partial=partial),
+        "agreement": agreed(
+            name, [Policy.of(one) for one in found], choice or {}, unknown=len(unknown), partial=partial
+        ),
     }
 
 
@@ -135,7 +137,7 @@ def _lines(finding: Json) -> t.Iterator[tuple[str, str]]:
                 yield host, f"{host}: {head}: unknown: {entry['reason']}"
         return
     odd = set(finding["odd"])
-    happens = finding["directions"][0]["happens"]
-    for entry in finding["values"]:
+    for number, entry in enumerate(finding["values"]):
+        about = [one["happens"] for one in finding["directions"] if number in one["to"] or number in one["from"]]
         for host in odd.intersection(entry["hosts"]):
-            yield host, f"{host}: {head}: {entry['value']}: {happens}"
+            yield host, f"{host}: {head}: {entry['value']}: {(about or [finding['remedy']])[0]}"

@@ -36,6 +36,14 @@ def _machines(facts: Facts) -> Needs:
     return _collected((machine, guest) for machine, guest in pairs if machine)
 
 
+def _offered(facts: Facts) -> Hashable:
+    return frozenset(
+        f"{name}-{version}" if version else name
+        for name, versions in at(facts, "capabilities", "machines").items()
+        for version in versions
+    )
+
+
 def _cpus(facts: Facts) -> Needs:
     """A guest that has the host's own processor needs that very processor, any other one its features."""
     if not entries(facts, "migration", "cpus"):
@@ -180,7 +188,7 @@ def _storage_lacks(need: tuple[str, str, str], offer: frozenset[tuple[str, str, 
 NEEDS: tuple[Need, ...] = (
     Need(
         "machine-type", "machine types", "high", "C", _machines,
-        lambda facts: frozenset(map(str, at(facts, "capabilities", "machines"))),
+        _offered,
         lambda need, offer: "" if need in offer else f"QEMU there does not know the machine type {need}: refused.",
         "Bring QEMU up to date there, or give the guest an older machine type before its next start.",
     ),

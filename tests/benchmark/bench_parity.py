@@ -39,7 +39,7 @@ def made(number: int) -> dict[str, t.Any]:
     found = facts(sections_of(MODULE), 1)
     found["host"]["time"] = NOW.timestamp()
     found["capabilities"]["dac"] = {"uid": 64055, "gid": 64055, "source": "capabilities"}
-    found["capabilities"]["machines"] = [f"pc-q35-{major}.{minor}" for major in range(4, 11) for minor in range(3)]
+    found["capabilities"]["machines"] = {"pc-q35": [f"{major}.{minor}" for major in range(4, 11) for minor in range(3)]}
     found["capabilities"]["cpu_features"] = [f"feature{one}" for one in range(150)]
     for one, guest in enumerate(found["guests"]):
         guest |= {"name": f"guest{one}", "machine": "pc-q35-10.0"}

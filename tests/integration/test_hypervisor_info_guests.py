@@ -125,7 +125,7 @@ def test_a_confined_guest_as_the_kernel_shows_it(host: rig.Host) -> None:
     assert entry["cap_eff"] == status["CapEff"]
     assert entry["no_new_privs"] is (status["NoNewPrivs"] == "1") is True
     assert entry["seccomp"] == {"mode": int(status["Seccomp"]), "filters": int(status["Seccomp_filters"])}
-    assert entry["private_mount_namespace"] is (link(host, f"{pid}/ns/mnt") != link(host, "1/ns/mnt")) is True
+    assert entry["host_mount_namespace"] is not (link(host, f"{pid}/ns/mnt") != link(host, "1/ns/mnt")) is True
     assert entry["binary"] == link(host, f"{pid}/exe")
     assert entry["cgroup"] == host.run(["cat", f"/proc/{pid}/cgroup"]).stdout.split("::")[1].strip()
     (core,) = [line.split()[4] for line in proc(host, f"{pid}/limits").splitlines() if line.startswith("Max core")]
@@ -202,7 +202,7 @@ def test_a_binary_that_was_replaced(host: rig.Host) -> None:
     host.run(["rm", copy])
     assert link(host, f"{pid}/exe") == f"{copy} (deleted)"
     found = facts(host)
-    assert (guest(found, "old")["binary"], guest(found, "old")["binary_deleted"]) == (copy, True)
+    assert (guest(found, "old")["binary"], guest(found, "old")["deleted_binary"]) == (copy, True)
     assert states(found, "stale-qemu-binaries") == {"old": "fail"}
 
 
@@ -302,7 +302,7 @@ def test_a_private_root_and_a_guest_that_stays_outside(host: rig.Host) -> None:
     found = facts(host)
     told = {entry["name"]: entry for entry in found["mounts"]["guests"]}
     seen = proc(host, f"{inside}/mountinfo")
-    assert " /pages " in seen and " /pages " not in proc(host, f"{told['outside']['pid']}/mountinfo")
+    assert " /pages " in seen and " /pages " not in proc(host, f"{guests.pid(host, 'outside')}/mountinfo")
     assert (told["inside"]["reached"], told["inside"]["hugetlbfs_missing"]) == (True, [])
     assert told["outside"]["reached"] is False
     assert "/pages" in told["outside"]["hugetlbfs_missing"]

@@ -9,6 +9,7 @@ import json
 import pathlib
 import re
 import stat
+import tempfile
 import typing as t
 
 import pytest
@@ -212,15 +213,15 @@ def test_a_part_of_the_hosts_is_never_equal_and_cached_facts_are_judged_without_
 ) -> None:
     a, b = pair
     both = f"{a.name},{b.name}"
-    environment = {
-        "ANSIBLE_CACHE_PLUGIN": "ansible.builtin.jsonfile",
-        "ANSIBLE_CACHE_PLUGIN_CONNECTION": str(tmp_path / "cache"),
-    }
 
     def play(*names: str, **variables: t.Any) -> dict[str, t.Any]:
+        # ansible-runner, and so AWX, says itself where facts are kept. What it was told once it keeps in its directory.
+        runner = pathlib.Path(tempfile.mkdtemp(dir=tmp_path))
+        (runner / "env").mkdir()
+        (runner / "env/settings").write_text(json.dumps({"fact_cache": str(tmp_path / "cache")}), encoding="utf-8")
         given = {f"hypervisor_migration_{name}": value for name, value in variables.items()}
         run = playbooks.play(
-            "migration", a.inventory, "--limit", ",".join(names), environment=environment,
+            "migration", a.inventory, "--limit", ",".join(names), artifacts=runner,
             variables={"hypervisor_hosts": both, **given},
         )  # fmt: skip
         assert run.rc == 0, run.text

@@ -24,7 +24,7 @@ _COMMON: Facts = {
         "qemu_version": "10.0.2",
         "secmodels": [{"model": model, "doi": "0", "baselabels": {}} for model in ("apparmor", "dac")],
         "dac": {"uid": 64055, "gid": 64055, "source": "capabilities"},
-        "machines": ["pc-q35-9.0", "pc-q35-10.0"],
+        "machines": {"pc-q35": ["9.0", "10.0"], "microvm": [""]},
         "cpu_features": ["aes", "avx", "avx2"],
     },
     "configuration": {"qemu.conf": {"settings": {}}},

@@ -31,6 +31,7 @@ def run(tmp_path: Path) -> t.Callable[..., t.Any]:
     }
     hosts: dict[str, t.Any] = {name: {"hypervisor_hardening_facts": facts} for name, facts in given.items()}
     hosts["gone"] = {}
+    hosts["told"] = {"hypervisor_migration_group": "rack2"}
     hosts["apart"] = {
         "hypervisor_hardening_facts": host("apart", **moment, memfd__works=False),
         "hypervisor_hardening_migration_group": "rack2",
@@ -60,13 +61,13 @@ def test_compares_each_group_for_itself(run: t.Callable[..., t.Any]) -> None:
     assert not compared["changed"]
     assert compared["summary"]["groups"] == {
         "rack1": {"hosts": 4, "unknown_hosts": 1, "findings": {"critical": 1}, "ids": ["qemu-user"]},
-        "rack2": {"hosts": 1, "unknown_hosts": 0, "findings": {}, "ids": []},
+        "rack2": {"hosts": 2, "unknown_hosts": 1, "findings": {}, "ids": []},
     }
-    assert sorted(compared["failures"]) == ["gone", "odd"]
+    assert sorted(compared["failures"]) == ["gone", "odd", "told"]
     assert "not reached in this run" in compared["failures"]["gone"][0]
     assert compared["agreements"]["good"] == compared["agreements"]["gone"]
     assert compared["agreements"]["good"]["agreement"]["values"]["qemu_uid"] == 64055
-    assert compared["agreements"]["apart"]["agreement"]["group"] == "rack2"
+    assert compared["agreements"]["apart"]["errors"] == ["1 of 2 hosts are not known, and can have other values."]
     # A template in a name is a name.
     assert any(TEMPLATE in line for line in compared["lines"])
 

@@ -14,6 +14,7 @@ import pytest
 from ansible_collections.hypervisor.hardening.plugins.module_utils import _info_capabilities
 from ansible_collections.hypervisor.hardening.plugins.module_utils._host import HostError
 from ansible_collections.hypervisor.hardening.plugins.module_utils._infocontext import Context
+from ansible_collections.hypervisor.hardening.tests.unit.plugins.documented import mismatches
 from ansible_collections.hypervisor.hardening.tests.unit.plugins.domains import domain
 from ansible_collections.hypervisor.hardening.tests.unit.plugins.libvirthost import LibvirtHost
 
@@ -194,3 +195,27 @@ def test_machines_that_qemu_means_to_drop(
 
 def test_machines_without_a_connection(host: Connected) -> None:
     assert look(host)["machines_deprecated"] is None
+
+
+def test_what_guests_can_have_here(host: Connected, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.daemon(77)
+    machines = "<machine canonical='pc-q35-10.0'>q35</machine>" + "".join(
+        f"<machine>{name}</machine>" for name in ("pc-q35-10.0", "pc-q35-2.12", "pc-q35-4.0.1", "microvm", "rhel-9.4-x")
+    )
+    capabilities = (
+        f"<capabilities><host><cpu><arch>x86_64</arch></cpu></host><guest><arch name='x86_64'>{machines}</arch></guest>"
+        "<guest><arch name='aarch64'><machine>virt-10.0</machine></arch></guest></capabilities>"
+    )
+    cpu = "<cpu><mode name='host-model'><model>EPYC</model><feature policy='require' name='aes'/></mode></cpu>"
+    host.put("/usr/share/libvirt/cpu_map/x86_EPYC.xml", "<cpus><model name='EPYC'><feature name='avx'/></model></cpus>")
+    said = {"capabilities": capabilities, "domain": f"<domainCapabilities>{cpu}</domainCapabilities>"}
+    monkeypatch.setattr(Connected, "heard", said)
+    found = look(host)
+    assert found["machines"] == {"microvm": [""], "pc-q35": ["10.0", "2.12", "4.0.1"], "rhel-9.4-x": [""]}
+    assert found["cpu_features"] == ["aes", "avx"]
+    assert mismatches("capabilities", found) == []
+
+
+def test_what_guests_can_have_without_a_connection(host: Connected) -> None:
+    found = look(host)
+    assert found["machines"] is None and found["cpu_features"] is None

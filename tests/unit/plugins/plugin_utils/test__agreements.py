@@ -84,6 +84,23 @@ def test_a_choice_that_is_none(choice: dict[str, t.Any], error: str) -> None:
     assert found["agreement"] is None and error in " ".join(found["errors"])
 
 
+def test_hosts_that_are_not_known_can_change_it() -> None:
+    hosts: dict[str, t.Any] = {name: host(name) for name in ("a", "b", "c")}
+    hosts["odd"] = host("odd", migration__values__max_core="unlimited")
+    hosts["gone"] = "unreachable"
+    found = judged(hosts)["agreement"]
+    assert found["errors"] == [] and found["agreement"]["values"]["max_core"] == "0"
+    hosts["lost"] = "unreachable"
+    (error,) = judged(hosts)["agreement"]["errors"]
+    assert error.startswith("max_core: 0 (a, b, c) and unlimited (odd) differ, and 2 hosts that are not known can")
+    assert judged(hosts, choice={"max_core": "0"})["agreement"]["errors"] == []
+
+
+def test_where_most_hosts_are_not_known_nobody_agrees() -> None:
+    found = judged({"a": host("a"), "gone": "unreachable"})["agreement"]
+    assert found["errors"] == ["1 of 2 hosts are not known, and can have other values."]
+
+
 def test_what_a_host_does_not_tell_the_others_decide() -> None:
     found = agreed({"memfd": {"error": "lost"}})
     assert found["agreement"]["values"]["memfd_create"] is True

@@ -225,7 +225,9 @@ WANTED = {"guest": "web", "interface": "tap-web"}
 # need, what of it a guest of host a needs, what the odd host changes, what is told
 NEEDED: list[tuple[str, dict[str, t.Any], dict[str, t.Any], str]] = [
     ("machine-type", {"guests": [{"name": "web", "machine": "pc-q35-10.0"}]},
-     {"capabilities__machines": ["pc-q35-9.0"]}, "pc-q35-10.0"),
+     {"capabilities__machines": {"pc-q35": ["9.0"]}}, "pc-q35-10.0"),
+    ("machine-type", {"guests": [{"name": "web", "machine": "microvm"}]},
+     {"capabilities__machines": {"pc-q35": ["9.0"]}}, "the machine type microvm"),
     ("cpu", {"migration__cpus": [CPU]}, {"capabilities__cpu_features": ["aes"]}, "avx, avx2 is missing"),
     ("cpu", {"migration__cpus": [{**CPU, "lacks": ["avx"]}]},
      {"capabilities__cpu_features": ["aes"]}, ": avx2 is missing"),
