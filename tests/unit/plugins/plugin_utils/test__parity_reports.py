@@ -72,7 +72,7 @@ def test_groups_are_apart() -> None:
 
 
 def test_hostile_names_are_harmless() -> None:
-    hosts = {name: host(name) for name in ("a", HOSTILE)}
+    hosts: dict[str, t.Any] = {name: host(name) for name in ("a", HOSTILE)}
     hosts[HOSTILE]["capabilities"]["dac"] = ROOT
     hosts[HOSTILE]["migration"]["values"]["memory_backing_dir"] = HOSTILE
     hosts["a"]["guests"][0]["name"] = HOSTILE
