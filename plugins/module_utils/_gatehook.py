@@ -132,4 +132,5 @@ def _source(name: str) -> bytes:
     source = getattr(spec.loader, "get_source", lambda _name: None)(spec.name) if spec else None
     if source is None:
         raise HardeningError(f"The source of {name} is not in what Ansible sent: this is a defect of the collection.")
-    return str(source).encode()
+    # Ansible's own loader, which tests import by, gives bytes.
+    return source if isinstance(source, bytes) else str(source).encode()
