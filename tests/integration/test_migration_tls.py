@@ -435,7 +435,7 @@ def test_what_another_tool_renews_on_the_host(lone: rig.Host, authority: certifi
 
 def test_what_was_there_is_in_the_journal(lone: rig.Host, authority: certificates.Authority) -> None:
     lone.run(["rm", "-rf", "/etc/pki", "/var/lib/hypervisor-hardening"])
-    first, second = (credentials(authority, lone.name) for _ in range(2))
+    first, second = (credentials(authority, lone.name) for _time in range(2))
     for given in (first, second):
         assert call(lone, **given)["changed"]
     told = lone.run(["sh", "-c", "cat /var/lib/hypervisor-hardening/journal/2*.json"]).stdout

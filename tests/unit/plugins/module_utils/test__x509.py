@@ -69,9 +69,10 @@ def test_without_extensions(tmp_path: Path) -> None:
 
 
 def test_several_in_one_file(tmp_path: Path) -> None:
-    one, other = (made(tmp_path, "ed25519").read_bytes() for _ in range(2))
+    one, other = (made(tmp_path, "ed25519").read_bytes() for _time in range(2))
     found = _x509.read(b"a comment\n" + one + b"\n" + other.replace(b"\n", b"\r\n"))
-    assert _x509.digest(found) == _x509.digest(found[::-1]) not in {entry.sha256 for entry in found}
+    assert _x509.digest(found) == _x509.digest(found[::-1])
+    assert _x509.digest(found) not in {entry.sha256 for entry in found}
     assert _x509.digest(found[:1]) == found[0].sha256
     assert [entry.sha256 for entry in found] == [_x509.read(part)[0].sha256 for part in (one, other)]
 
