@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import typing as t
 from pathlib import Path
 
@@ -72,9 +73,10 @@ def test_the_common_name_counts_where_there_is_no_other(authority: Authority) ->
 @pytest.mark.parametrize(
     ("purposes", "options", "objection"),
     [
-        (["server", "client"], {"begin": -9, "days": -1}, "certificate has expired."),
-        (["server", "client"], {"begin": 9}, "certificate is not yet valid."),
-        ([], {}, "unsuitable certificate purpose (extendedKeyUsage)."),
+        (["server", "client"], {"begin": -9, "days": -1}, r"certificate has expired\."),
+        (["server", "client"], {"begin": 9}, r"certificate is not yet valid\."),
+        # as OpenSSL 3 and 1.1 have it
+        ([], {}, r"(unsuitable|unsupported) certificate purpose \(extendedKeyUsage\)\."),
     ],
 )
 def test_either_side_is_judged(
@@ -85,8 +87,8 @@ def test_either_side_is_judged(
             role: authority.issue("h1", purposes or [opposite], **options),
             opposite: authority.issue("h1", [opposite]),
         }
-        told = meet(authority.certificate, pairs["server"], pairs["client"])
-        assert told == [f"{role}-cert.pem is not accepted: {objection}"]
+        (told,) = meet(authority.certificate, pairs["server"], pairs["client"])
+        assert re.fullmatch(rf"{role}-cert\.pem is not accepted: {objection}", told)
 
 
 def test_strange_authorities(authority: Authority, other: Authority) -> None:
