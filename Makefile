@@ -14,15 +14,16 @@ export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.collections
 export LC_ALL := C.UTF-8
 
 STAGE := tests/tools/stage
-# These compare or change what belongs to the whole machine, or emulate one: alone, and one after the other.
-MACHINE := $(addprefix tests/integration/test_,\
-  rig.py hugetlbfs.py launchers.py mount_propagation.py rig_vm.py audit_controls_vm.py)
+# These compare or change what belongs to the whole machine: alone, and one after the other.
+MACHINE := $(addprefix tests/integration/test_,rig.py hugetlbfs.py launchers.py mount_propagation.py)
+# These emulate a machine with a kernel of its own, which takes both cores for minutes.
+VM := $(addprefix tests/integration/test_,rig_vm.py audit_controls_vm.py)
 FAST := lint types docs-lint docs sanity units units-py39
 PLACE := ansible_collections/hypervisor/hardening
 ON_TARGETS := $(addprefix .collections/$(PLACE)/,$(wildcard plugins/modules plugins/module_utils))
 ON_CONTROLLER := $(addprefix .collections/$(PLACE)/,$(filter-out plugins/modules plugins/module_utils,$(wildcard plugins/*)))
 
-.PHONY: help demo test test-fast browser test-real scenarios benchmark build venv collection rig forget clean $(FAST)
+.PHONY: help demo test test-all test-fast browser test-real test-vm scenarios benchmark build venv collection rig forget clean $(FAST)
 
 help: ## this list
 	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/  \1\t\2/p' Makefile | expand -t 16
@@ -31,6 +32,9 @@ demo: collection ## harden a disposable hypervisor and watch it being proven
 	@python tests/demo
 
 test: forget rig test-fast browser test-real scenarios ## the fast tier, then the real one: what has to pass
+	@$(STAGE) --summary
+
+test-all: test test-vm ## the virtual machine with a kernel of its own, too
 	@$(STAGE) --summary
 
 test-fast: $(FAST) ## style, types, documents, sanity and units
@@ -42,7 +46,10 @@ browser: collection ## the report of an audit, in Chromium
 test-real: rig ## real libvirt in disposable hypervisors
 	@$(STAGE) $@ \
 	  'pytest $(MACHINE) --timeout=600' \
-	  'pytest tests/integration $(MACHINE:%=--ignore=%) --timeout=600 --numprocesses=2 --dist=loadfile --durations=10'
+	  'pytest tests/integration $(patsubst %,--ignore=%,$(MACHINE) $(VM)) --timeout=600 --numprocesses=2 --dist=loadfile --durations=10'
+
+test-vm: rig ## AppArmor, modules, IOMMU and audit in a virtual machine
+	@$(STAGE) $@ 'pytest $(VM) --timeout=900'
 
 scenarios: rig ## the molecule scenarios, on the same hypervisors
 	@$(STAGE) $@ tests/tools/scenarios
