@@ -15,7 +15,8 @@ export LC_ALL := C.UTF-8
 
 STAGE := tests/tools/stage
 # These compare or change what belongs to the whole machine: alone, and one after the other.
-MACHINE := $(addprefix tests/integration/test_,rig.py hugetlbfs.py launchers.py mount_propagation.py)
+MACHINE := $(addprefix tests/integration/test_,rig.py hugetlbfs.py launchers.py migration_gate_hugepages.py \
+  mount_propagation.py)
 # These emulate a machine with a kernel of its own, which takes both cores for minutes.
 VM := $(addprefix tests/integration/test_,rig_vm.py audit_controls_vm.py)
 FAST := lint types docs-lint docs sanity units units-py39

@@ -316,28 +316,6 @@ def test_what_the_guest_needs(pair: Pair) -> None:
     let_through(pair, "shared")
 
 
-def test_huge_pages_without_a_mount(pair: Pair) -> None:
-    """The pages are the machine's; the mounts are each host's own."""
-    armed(pair.there, qemu_uid=64055)
-    pair.there.run(["sh", "-c", "umount /dev/hugepages || true"])
-    pair.source.run(["sh", "-c", "mountpoint -q /dev/hugepages || mount -t hugetlbfs none /dev/hugepages"])
-    restart(pair.source)
-    pages = "/proc/sys/vm/nr_hugepages"
-    before = int(pair.source.get(pages))
-    pair.source.run(["sh", "-c", f"echo {before + 48} > {pages}"])
-    try:
-        start(pair, "huge", hugepages_kib=2048)
-        assert refused(pair, "huge") == "no hugetlbfs with pages of 2M is mounted."
-        pair.there.run(["mount", "-t", "hugetlbfs", "none", "/dev/hugepages"])
-        restart(pair.there)
-        # Now the guest itself holds most pages, and there are no others.
-        pair.source.run(["sh", "-c", f"echo {before + 32} > {pages}"])
-        assert "huge pages of 2M, and" in refused(pair, "huge")
-    finally:
-        guests.stop_all(pair.source)
-        pair.source.run(["sh", "-c", f"echo {before} > {pages}"])
-
-
 @pytest.mark.parametrize(
     ("content", "words"),
     [
