@@ -15,16 +15,15 @@ export LC_ALL := C.UTF-8
 
 STAGE := tests/tools/stage
 # These compare or change what belongs to the whole machine: alone, and one after the other.
-MACHINE := $(addprefix tests/integration/test_,rig.py hugetlbfs.py launchers.py migration_gate_hugepages.py \
-  mount_propagation.py)
-# These emulate a machine with a kernel of its own, which takes both cores for minutes.
-VM := $(addprefix tests/integration/test_,rig_vm.py audit_controls_vm.py)
+MACHINE := $(addprefix tests/integration/test_,rig.py hugetlbfs.py migration_gate_hugepages.py mount_propagation.py)
+# These take minutes each: users who come in and hosts that boot, and machines with a kernel of their own.
+SLOW := $(addprefix tests/integration/test_,launchers.py rig_vm.py audit_controls_vm.py)
 FAST := lint types docs-lint docs sanity units units-py39
 PLACE := ansible_collections/hypervisor/hardening
 ON_TARGETS := $(addprefix .collections/$(PLACE)/,$(wildcard plugins/modules plugins/module_utils))
 ON_CONTROLLER := $(addprefix .collections/$(PLACE)/,$(filter-out plugins/modules plugins/module_utils,$(wildcard plugins/*)))
 
-.PHONY: help demo test test-all test-fast browser test-real test-vm scenarios benchmark build venv collection rig forget clean $(FAST)
+.PHONY: help demo test test-all test-fast browser test-real test-slow scenarios benchmark build venv collection rig forget clean $(FAST)
 
 help: ## this list
 	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/  \1\t\2/p' Makefile | expand -t 16
@@ -35,7 +34,7 @@ demo: collection ## harden a disposable hypervisor and watch it being proven
 test: forget rig test-fast browser test-real scenarios ## the fast tier, then the real one: what has to pass
 	@$(STAGE) --summary
 
-test-all: test test-vm ## the virtual machine with a kernel of its own, too
+test-all: test test-slow ## what takes longest, too
 	@$(STAGE) --summary
 
 test-fast: $(FAST) ## style, types, documents, sanity and units
@@ -47,10 +46,10 @@ browser: collection ## the report of an audit, in Chromium
 test-real: rig ## real libvirt in disposable hypervisors
 	@$(STAGE) $@ \
 	  'pytest $(MACHINE) --timeout=600' \
-	  'pytest tests/integration $(patsubst %,--ignore=%,$(MACHINE) $(VM)) --timeout=600 --numprocesses=2 --dist=loadfile --durations=10'
+	  'pytest tests/integration $(patsubst %,--ignore=%,$(MACHINE) $(SLOW)) --timeout=600 --numprocesses=2 --dist=loadfile --durations=10'
 
-test-vm: rig ## AppArmor, modules, IOMMU and audit in a virtual machine
-	@$(STAGE) $@ 'pytest $(VM) --timeout=900'
+test-slow: rig ## users who run guests; AppArmor, modules, IOMMU and audit in a virtual machine
+	@$(STAGE) $@ 'pytest $(SLOW) --timeout=900'
 
 scenarios: rig ## the molecule scenarios, on the same hypervisors
 	@$(STAGE) $@ tests/tools/scenarios
