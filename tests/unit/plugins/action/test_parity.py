@@ -22,11 +22,12 @@ TEMPLATE = "{{ 7 * 7 }}"
 
 @pytest.fixture
 def run(tmp_path: Path) -> t.Callable[..., t.Any]:
-    """Run the module with options over good, fine, odd (another user), gone (no facts) and a host of another group."""
+    """Run the module over good, fine, calm, odd (another user), gone (no facts) and the hosts of another group."""
     moment = {"host__time": time.time()}
     given = {
         "good": host("good", **moment),
         "fine": host("fine", **moment, guests=[{"name": TEMPLATE, "machine": "pc-q35-9.0"}]),
+        "calm": host("calm", **moment),
         "odd": host("odd", **moment, capabilities__dac={"uid": 0, "gid": 0, "source": "capabilities"}),
     }
     hosts: dict[str, t.Any] = {name: {"hypervisor_hardening_facts": facts} for name, facts in given.items()}
@@ -60,7 +61,7 @@ def test_compares_each_group_for_itself(run: t.Callable[..., t.Any]) -> None:
     compared = run(fail_on="critical, unknown")
     assert not compared["changed"]
     assert compared["summary"]["groups"] == {
-        "rack1": {"hosts": 4, "unknown_hosts": 1, "findings": {"critical": 1}, "ids": ["qemu-user"]},
+        "rack1": {"hosts": 5, "unknown_hosts": 1, "findings": {"critical": 1}, "ids": ["qemu-user"]},
         "rack2": {"hosts": 2, "unknown_hosts": 1, "findings": {}, "ids": []},
     }
     assert sorted(compared["failures"]) == ["gone", "odd", "told"]
