@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import typing as t
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 
@@ -14,9 +16,12 @@ import yaml
 from ansible.errors import AnsibleActionFail, AnsibleFilterError
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.hypervisor.hardening.plugins.filter.audit import judge
+from ansible_collections.hypervisor.hardening.plugins.filter.audit import _version, judge
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils import _report_summary, _report_terminal
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._master import SelectionError, failures
+from ansible_collections.hypervisor.hardening.plugins.plugin_utils._paritygroups import group_of
+from ansible_collections.hypervisor.hardening.plugins.plugin_utils._paritymaster import parity
+from ansible_collections.hypervisor.hardening.plugins.plugin_utils._plain import plain
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._reportfile import write
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._survey import words
 
@@ -31,6 +36,8 @@ OPTIONS: dict[str, dict[str, t.Any]] = {
     "previous": {"type": "path"},
     "report_dir": {"type": "path"},
     "formats": {"type": "raw", "default": ["json", "html"]},
+    "migration_group": {"type": "str", "default": ""},
+    "partial": {"type": "bool", "default": False},
 }
 
 
@@ -50,6 +57,8 @@ class ActionModule(ActionBase):
             choice = {name: given[name] for name in ("level", "only", "skip", "disabled", "rules", "params")}
             previous = json.loads(_read(given["previous"])) if given["previous"] else None
             master = judge(hosts, **choice, waivers=_waivers(given), previous=previous)
+            if given["migration_group"]:
+                master["migration"] = _migration(hosts, variables, given["migration_group"], given["partial"])
             result["failures"] = failures(master, words(given["fail_on"]))
             result["lines"] = _report_terminal.render(master)
             result["summary"] = _report_summary.render(master)
@@ -57,6 +66,20 @@ class ActionModule(ActionBase):
         except (AnsibleFilterError, SelectionError, OSError, TypeError, ValueError) as error:
             raise AnsibleActionFail(str(error)) from error
         return {**result, "changed": False}
+
+
+def _migration(hosts: dict[str, t.Any], variables: t.Any, group: str, partial: bool) -> dict[str, t.Any] | None:
+    """Which hosts can take each other's guests; None where there are not two to be compared."""
+    read = {
+        name: found["hypervisor"]
+        for name, found in hosts.items()
+        if isinstance(found, Mapping) and "hypervisor" in found
+    }
+    if len(read) < 2:
+        return None
+    groups = {name: group_of(variables.raw_get(name)) or group for name in hosts}
+    every = {name: read.get(name, "not audited") for name in hosts}
+    return parity(every, groups, datetime.datetime.now(datetime.UTC), _version(), partial=partial, plain=plain)
 
 
 def _facts(variables: t.Any, name: str) -> t.Any:

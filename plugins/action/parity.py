@@ -14,6 +14,7 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.hypervisor.hardening.plugins.filter.audit import _version
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils import _parity_html, _parity_terminal
+from ansible_collections.hypervisor.hardening.plugins.plugin_utils._paritygroups import fact, group_of
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._paritymaster import (
     FailOnError,
     failures,
@@ -25,8 +26,6 @@ from ansible_collections.hypervisor.hardening.plugins.plugin_utils._reportfile i
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._survey import mapping, words
 
 FACTS = "hypervisor_hardening_facts"
-GROUP = "hypervisor_hardening_migration_group"
-VARIABLE = "hypervisor_migration_group"
 NO_FACTS = "no facts: not reached in this run, and none are cached"
 FORMATS = ("json", "html")
 OPTIONS: dict[str, dict[str, t.Any]] = {
@@ -54,9 +53,9 @@ class ActionModule(ActionBase):
         try:
             formats = _formats(words(given["formats"]))
             of_hosts = {name: variables.raw_get(name) for name in words(given["hosts"])}
-            groups = {name: _group(of_host) or given["group"] for name, of_host in of_hosts.items()}
+            groups = {name: group_of(of_host) or given["group"] for name, of_host in of_hosts.items()}
             master = parity(
-                {name: _fact(of_host, FACTS) or NO_FACTS for name, of_host in of_hosts.items()},
+                {name: fact(of_host, FACTS) or NO_FACTS for name, of_host in of_hosts.items()},
                 groups,
                 datetime.datetime.now(datetime.UTC),
                 _version(),
@@ -74,22 +73,6 @@ class ActionModule(ActionBase):
         except (FailOnError, OSError, TypeError, ValueError) as error:
             raise AnsibleActionFail(str(error)) from error
         return {**result, "changed": False}
-
-
-def _fact(variables: t.Any, name: str) -> t.Any:
-    """A fact of a host, of this run or cached; None for none. A run may keep facts apart from other variables."""
-    if not isinstance(variables, dict):
-        return None
-    cached = variables.get("ansible_facts")
-    return variables.get(name) or (cached.get(name) if isinstance(cached, dict) else None)
-
-
-def _group(variables: t.Any) -> str:
-    """The group of a host by its facts, else by the inventory; "" where neither tells it."""
-    kept = _fact(variables, GROUP)
-    told = variables.get(VARIABLE) if isinstance(variables, dict) else None
-    # A template would have to be filled in with the variables of that host.
-    return str(plain(kept)) if kept else str(plain(told)) if isinstance(told, str) and "{{" not in told else ""
 
 
 def _formats(names: list[str]) -> list[str]:

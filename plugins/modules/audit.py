@@ -43,6 +43,17 @@ options:
     elements: str
     choices: [json, html, markdown, junit, sarif, csv]
     default: [json, html]
+  migration_group:
+    description:
+      - The migration group of hosts that have no C(hypervisor_migration_group) of their own. With it, the JSON and HTML
+        reports also tell which of the hosts can take each other's guests, as M(hypervisor.hardening.parity) does.
+      - Empty, or with fewer than two hosts that were read, nothing is compared.
+    type: str
+    default: ""
+  partial:
+    description: Whether only a part of the hosts is here, as in a slice of a job. Then no host is told to fit another.
+    type: bool
+    default: false
   fail_on:
     description: What makes a host fall short, as the filter P(hypervisor.hardening.audit_failures#filter) takes it.
     type: list
@@ -59,6 +70,7 @@ notes:
   - Lists and dictionaries may also come as the strings that a survey sends.
 seealso:
   - module: hypervisor.hardening.hypervisor_info
+  - module: hypervisor.hardening.parity
 author:
   - hypervisor.hardening contributors (!UNKNOWN)
 """

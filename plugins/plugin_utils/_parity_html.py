@@ -5,20 +5,10 @@
 
 from __future__ import annotations
 
-import typing as t
-
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from ansible_collections.hypervisor.hardening.plugins.plugin_utils._parity_words import (
-    LIBVIRT,
-    Json,
-    classes_named,
-    counted,
-    differs,
-    directions,
-    some_guests,
-)
+from ansible_collections.hypervisor.hardening.plugins.plugin_utils._parity_words import Json, in_template
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._report_html import (
     PARTS,
     _hash,
@@ -26,9 +16,6 @@ from ansible_collections.hypervisor.hardening.plugins.plugin_utils._report_html 
     moment,
     visible,
 )
-
-LIMIT = 30
-"""As many values and directions of a finding are on the page."""
 
 
 def render(master: Json) -> str:
@@ -44,21 +31,6 @@ def render(master: Json) -> str:
     )
     environment.filters.update(visible=visible, moment=moment)
     page: str = environment.get_template("parity.html.j2").render(
-        master=master,
-        style=Markup(style),
-        style_hash=_hash(style),
-        limit=LIMIT,
-        libvirt=LIBVIRT,
-        classes=classes_named,
-        counted=counted,
-        differs=differs,
-        directions=lambda finding: list(directions(finding)),
-        some_guests=some_guests,
-        places=_places,
+        master=master, parity=master, style=Markup(style), style_hash=_hash(style), **in_template()
     )
     return page
-
-
-def _places(group: Json) -> dict[str, t.Any]:
-    """The number of the finding that an id of the matrix leads to: what differs comes before what is unknown."""
-    return {one["id"]: number for number, one in reversed(list(enumerate(group["findings"], 1)))}

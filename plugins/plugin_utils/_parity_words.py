@@ -16,6 +16,8 @@ LIBVIRT = {
     "P": "libvirt checks this in part, or late",
     "N": "libvirt does not check this",
 }
+LIMIT = 30
+"""As many values and directions of a finding are on a page."""
 _HOSTS = 6
 _NAME = 40
 
@@ -74,3 +76,22 @@ def _places(values: list[Json], numbers: list[int]) -> str:
 def classes_named(matrix: Json) -> list[tuple[str, Json]]:
     """The classes of the matrix with a letter each, and one for hosts that nothing is known of."""
     return [(chr(ord("A") + number) if one["known"] else "?", one) for number, one in enumerate(matrix["classes"])]
+
+
+def in_template() -> dict[str, t.Any]:
+    """What ``parity_groups.html.j2`` needs beside ``parity``, the master of a comparison."""
+    return {
+        "limit": LIMIT,
+        "libvirt": LIBVIRT,
+        "classes": classes_named,
+        "counted": counted,
+        "differs": differs,
+        "directions": lambda finding: list(directions(finding)),
+        "some_guests": some_guests,
+        "places": _numbers,
+    }
+
+
+def _numbers(group: Json) -> dict[str, t.Any]:
+    """The number of the finding that an id of the matrix leads to: what differs comes before what is unknown."""
+    return {one["id"]: number for number, one in reversed(list(enumerate(group["findings"], 1)))}

@@ -17,6 +17,7 @@ from markupsafe import Markup, escape
 
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils import _report_html_data as data
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._expected import told
+from ansible_collections.hypervisor.hardening.plugins.plugin_utils._parity_words import in_template
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._report import (
     CHANGES,
     SEVERITIES,
@@ -76,6 +77,8 @@ def render(master: t.Any) -> str:
         number=number,
         static=static <= STATIC_FINDINGS,
         **_compared(master),
+        parity=master.get("migration"),
+        **in_template(),
     )
     return page
 

@@ -333,7 +333,7 @@ def test_focus_goes_down_the_page_and_is_seen(open_page: Open) -> None:
     assert all(later[0] > earlier[0] - 30 for earlier, later in pairwise(places)), places
 
 
-@pytest.mark.parametrize("name", ["empty", "small", "compared", "every_combination", "nasty", "fleet"])
+@pytest.mark.parametrize("name", ["empty", "small", "compared", "every_combination", "nasty", "migrating", "fleet"])
 def test_a_phone_needs_no_sideways_scroll(open_page: Open, name: str) -> None:
     master = masters.fleet(2, 3) if name == "fleet" else getattr(masters, name)()
     page = open_page(master, viewport=PHONE, has_touch=True, is_mobile=True, device_scale_factor=2)
@@ -343,7 +343,7 @@ def test_a_phone_needs_no_sideways_scroll(open_page: Open, name: str) -> None:
     assert page.evaluate("visualViewport.width") == pytest.approx(360)
     # Nor is anything cut off, but in boxes that scroll by themselves.
     cut = page.evaluate("""() => [...document.querySelectorAll("body *")].filter((one) => one.checkVisibility()
-      && one.getBoundingClientRect().right > 360.5 && !one.closest(".long, pre, dialog, .hidden-text"))
+      && one.getBoundingClientRect().right > 360.5 && !one.closest(".long, .scroll, pre, dialog, .hidden-text"))
       .map((one) => one.outerHTML.slice(0, 90))""")
     assert cut == []
 
@@ -358,7 +358,7 @@ def test_a_finger_finds_the_findings_of_a_category(open_page: Open) -> None:
 
 
 @pytest.mark.parametrize(("scheme", "media"), [("light", "screen"), ("dark", "screen"), ("dark", "print")])
-@pytest.mark.parametrize("name", ["compared", "every_combination", "nasty"])
+@pytest.mark.parametrize("name", ["compared", "every_combination", "nasty", "migrating"])
 def test_contrast(open_page: Open, scheme: str, media: t.Literal["print", "screen"], name: str) -> None:
     page = open_page(getattr(masters, name)(), color_scheme=scheme)
     if name != "nasty":

@@ -137,3 +137,17 @@ def test_without_a_host_only_what_was_given_is_checked(run: t.Callable[..., t.An
     assert run(hosts=[], report_dir=str(tmp_path / "reports"))["files"] == []
     assert not (tmp_path / "reports").exists()
     assert "grave is none of" in run(hosts=[], fail_on=["grave"])["msg"]
+
+
+def test_tells_which_hosts_can_take_guests_of_which(run: t.Callable[..., t.Any], tmp_path: Path) -> None:
+    reports = tmp_path / "reports"
+    run(report_dir=str(reports), migration_group="rack1")
+    (group,) = json.loads((reports / "audit.json").read_text(encoding="utf-8"))["migration"]["groups"]
+    assert (group["name"], group["hosts"]) == ("rack1", ["bad", "broken", "good", "unread"])
+    assert {one["reason"] for one in group["unknown"]} == {
+        "not audited",
+        "host.time is not known",
+    }
+    assert "Group <bdi>rack1</bdi>: 4 hosts" in (reports / "audit.html").read_text(encoding="utf-8")
+    run(report_dir=str(reports), migration_group="rack1", hosts=["good", "unread"])
+    assert json.loads((reports / "audit.json").read_text(encoding="utf-8"))["migration"] is None

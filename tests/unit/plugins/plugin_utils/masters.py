@@ -12,6 +12,9 @@ from __future__ import annotations
 import typing as t
 from collections import Counter
 
+from ansible_collections.hypervisor.hardening.plugins.plugin_utils._paritymaster import parity
+from ansible_collections.hypervisor.hardening.tests.unit.plugins import fleets
+
 Json = dict[str, t.Any]
 
 STATES = ("fail", "pending", "unknown", "waived", "manual", "pass", "not_applicable")
@@ -350,6 +353,16 @@ def nasty() -> Json:
             "hosts": {"new": list(NASTY_NAMES), "gone": list(NASTY_NAMES)},
         },
     )
+
+
+def migrating() -> Json:
+    """Hosts in two groups, one of which has another user; a name that would be markup; a host without facts."""
+    root = {"uid": 0, "gid": 0, "source": "capabilities"}
+    found: dict[str, t.Any] = {name: fleets.host(name) for name in ("kvm1", "kvm2", "<b>kvm3</b>", "alone")}
+    found["odd"] = fleets.host("odd", capabilities__dac=root)
+    found["gone"] = "not audited"
+    groups = {**dict.fromkeys(found, "rack1"), "alone": "rack2"}
+    return small() | {"migration": parity(found, groups, fleets.NOW, "0.1.0")}
 
 
 def fleet(hosts: int, guests: int = 20) -> Json:

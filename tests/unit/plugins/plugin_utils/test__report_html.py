@@ -16,6 +16,7 @@ from html.parser import HTMLParser
 import lxml.html
 import pytest
 
+from ansible_collections.hypervisor.hardening.plugins.plugin_utils import _parity_html
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils import _report_html as report
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils import _report_html_data as data
 from ansible_collections.hypervisor.hardening.plugins.plugin_utils._report import ReportError
@@ -23,11 +24,11 @@ from ansible_collections.hypervisor.hardening.tests.unit.plugins.plugin_utils im
 
 ELEMENTS = {
     *("html", "head", "meta", "title", "link", "style", "body", "a", "header", "main", "section", "footer", "script"),
-    *("h1", "h2", "h3", "p", "ul", "li", "dl", "dt", "dd", "b", "small", "span", "bdi", "code", "kbd", "details"),
+    *("h1", "h2", "h3", "h4", "p", "ul", "li", "dl", "dt", "dd", "b", "small", "span", "bdi", "code", "kbd", "details"),
     *("summary", "svg", "rect", "table", "thead", "tbody", "tr", "th", "td", "button", "form", "div", "label", "input"),
     *("datalist", "select", "option", "fieldset", "legend", "output", "noscript", "dialog"),
 }
-MASTERS = ("empty", "small", "compared", "every_combination", "nasty")
+MASTERS = ("empty", "small", "compared", "every_combination", "nasty", "migrating")
 
 
 class Markup(HTMLParser):
@@ -335,3 +336,16 @@ def test_bars_are_full() -> None:
 def test_categories_of_operators_come_last() -> None:
     rules = {name: masters.rule(name, category=name) for name in ("zebra", "trap", "apple", "daemon")}
     assert data.categories(masters.master(rules=rules)) == ["daemon", "trap", "apple", "zebra"]
+
+
+def test_the_matrix_of_migration_is_that_of_its_own_page() -> None:
+    master = masters.migrating()
+    page, own = tree(report.render(master)), tree(_parity_html.render(master["migration"]))
+    of_audit, of_own = (one.xpath("//table[starts-with(../@aria-labelledby, 'matrix-')]//td") for one in (page, own))
+    assert [text(cell) for cell in of_audit] == [text(cell) for cell in of_own]
+    assert "qemu-user" in {text(cell) for cell in of_audit}
+    # Each cell that breaks leads to its finding, and no id is there twice.
+    ids = page.xpath("//@id")
+    assert len(ids) == len(set(ids))
+    assert {link.removeprefix("#") for link in page.xpath("//td/a/@href")} <= set(ids)
+    assert not tree(report.render(masters.small())).xpath("//section[@class='migration']")
