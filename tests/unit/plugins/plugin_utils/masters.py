@@ -356,12 +356,16 @@ def nasty() -> Json:
 
 
 def migrating() -> Json:
-    """Hosts in two groups, one of which has another user; a name that would be markup; a host without facts."""
+    """A group with another user, a hostile name and a host without facts; a lone host; twelve that are all different."""
     root = {"uid": 0, "gid": 0, "source": "capabilities"}
     found: dict[str, t.Any] = {name: fleets.host(name) for name in ("kvm1", "kvm2", "<b>kvm3</b>", "alone")}
     found["odd"] = fleets.host("odd", capabilities__dac=root)
     found["gone"] = "not audited"
     groups = {**dict.fromkeys(found, "rack1"), "alone": "rack2"}
+    for uid in range(1000, 1012):
+        name = f"unlike{uid}"
+        found[name] = fleets.host(name, capabilities__dac=root | {"uid": uid})
+        groups[name] = "rack3"
     return small() | {"migration": parity(found, groups, fleets.NOW, "0.1.0")}
 
 
