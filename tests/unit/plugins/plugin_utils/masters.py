@@ -356,7 +356,7 @@ def nasty() -> Json:
 
 
 def migrating() -> Json:
-    """A group with another user, a hostile name and a host without facts; a lone host; twelve that are all different."""
+    """A group with another user, a hostile name and a host without facts; a lone host; twelve that all differ."""
     root = {"uid": 0, "gid": 0, "source": "capabilities"}
     found: dict[str, t.Any] = {name: fleets.host(name) for name in ("kvm1", "kvm2", "<b>kvm3</b>", "alone")}
     found["odd"] = fleets.host("odd", capabilities__dac=root)
