@@ -114,9 +114,10 @@ def _problems(key: str, value: Plain, absent: Lacking) -> t.Iterator[str]:
         yield f"{key}: {value!r} is no octal mode such as 0660."
     if key in _PATHS and not str(value).startswith("/"):
         yield f"{key}: {value!r} is not an absolute path."
-    if (key, value) in absent and key in _TLS_FILES:
+    lacks = isinstance(value, str) and (key, value) in absent
+    if lacks and key in _TLS_FILES:
         yield f"{key}: {value} does not exist, and the daemon does not start with a TLS listener then."
-    elif (key, value) in absent:
+    elif lacks:
         yield f"{key}: this host has no group {value!r}, and the daemon does not start then. Create it first."
     if key == "tcp_min_ssf" and isinstance(value, int) and value < _LEAST_SSF:
         yield f"{key}: libvirt does not start with less than {_LEAST_SSF}."
