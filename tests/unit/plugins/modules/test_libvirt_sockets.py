@@ -34,8 +34,8 @@ class SocketHost(LibvirtHost):
         for unit, mode in (("libvirtd", "0666"), ("libvirtd-ro", "0666"), ("libvirtd-admin", "0600")):
             self.put(f"/lib/systemd/system/{unit}.socket", f"[Socket]\nSocketMode={mode}\n")
             self.put(f"/etc/systemd/system/sockets.target.wants/{unit}.socket")
-        for name, mode in (("libvirt-sock", 0o666), ("libvirt-sock-ro", 0o666), ("libvirt-admin-sock", 0o600)):
-            self.listener(name, mode)
+        for name, bits in (("libvirt-sock", 0o666), ("libvirt-sock-ro", 0o666), ("libvirt-admin-sock", 0o600)):
+            self.listener(name, bits)
 
     def listener(self, name: str, mode: int) -> None:
         # sun_path ends after 108 bytes (unix(7))
