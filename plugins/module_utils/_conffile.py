@@ -8,19 +8,12 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass, field
 
-from . import _confkeys, _confrules
+from . import _confkeys
 from ._host import Host
 from ._virconf import Document, VirConfError
 
 DIRECTORY = "/etc/libvirt"
 SET = "(set)"
-_LENSES = "/usr/share/augeas/lenses"
-_LENS = {
-    "qemu-lockd.conf": "libvirt_lockd.aug",
-    "qemu-sanlock.conf": "libvirt_sanlock.aug",
-    "network.conf": "libvirtd_network.aug",
-    "secret.conf": "libvirt_secrets.aug",
-}
 
 
 @dataclass(frozen=True)
@@ -70,7 +63,7 @@ def read(host: Host, name: str) -> ConfFile:
         path=path,
         exists=True,
         changed=status.st_ctime,
-        settings={key: SET if _confrules.is_secret(key) else value for key, value in found.items()},
+        settings={key: SET if _confkeys.is_secret(key) else value for key, value in found.items()},
         unknown=tuple(_nearest(key, types) for key in keys if source and key not in types),
         duplicates=tuple({"key": key, "count": document.count(key)} for key in keys if document.count(key) > 1),
         wrong_type=tuple(
@@ -84,15 +77,9 @@ def read(host: Host, name: str) -> ConfFile:
 
 
 def _types(host: Host, name: str) -> tuple[t.Mapping[str, str], str | None]:
-    if name == "qemu.conf":
-        known = _confkeys.known(host)
-        return known.types, known.source
-    lens = _LENS.get(name, name.replace(".conf", ".aug"))
-    types = _confkeys.lens_types(host.text_optional(f"{_LENSES}/{lens}") or "")
-    # their lenses write int for numbers that libvirt reads with a sign, too
-    return {
-        key: _confkeys.INT if kind == _confkeys.UINT else kind for key, kind in types.items()
-    }, "lens" if types else None
+    """Of other files than qemu.conf only the installed libvirt is believed."""
+    known = _confkeys.known(host, name)
+    return (known.types, known.source) if known.source == "lens" or name == _confkeys.QEMU_CONF else ({}, None)
 
 
 def _nearest(key: str, types: t.Mapping[str, str]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 # Copyright: hypervisor.hardening contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The keys of qemu.conf and their types, as the installed libvirt tells them through its own Augeas lens."""
+"""The keys of libvirt's configuration files and their types, as the installed libvirt tells them by its own lenses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from ._host import HardeningError, Host
 if t.TYPE_CHECKING:
     from ._virconf import Document, Plain
 
-LENS = "/usr/share/augeas/lenses/libvirtd_qemu.aug"
+QEMU_CONF = "qemu.conf"
+LENSES = "/usr/share/augeas/lenses"
+LENS = f"{LENSES}/libvirtd_qemu.aug"
 SAMPLE = "/usr/share/augeas/lenses/tests/test_libvirtd_qemu.aug"
 
 BOOL = "0 or 1"
@@ -25,6 +27,7 @@ SIZE = 'a number of bytes, or a string such as "10GiB"'
 STRING = "a string"
 LIST = "a list of strings"
 STRING_OR_LIST = "a string or a list of strings"
+LENGTH = "a whole number from 0 to 9223372036854775807"
 ANY = "a bool, a number, a string or a list of strings"
 
 # What the functions of the lens stand for. One that is not here makes a key that is known, of ANY type.
@@ -38,8 +41,30 @@ _CORRECTIONS = {
     "keepalive_interval": INT,  # virQEMUDriverConfigLoadRPCEntry: virConfGetValueInt, -1 turns it off
 }
 
-# In the lens, so that old files stay readable; no parser from 7.0 on reads it.
-_NO_LONGER_READ = ("clear_emulator_capabilities",)
+# The same in the daemons' own files.
+_DAEMON_CORRECTIONS = {
+    "keepalive_interval": INT,  # remote_daemon_config.c: virConfGetValueInt, -1 turns it off
+    "admin_keepalive_interval": INT,
+    "max_size": LENGTH,  # log_daemon_config.c: virConfGetValueSizeT
+    "max_backups": LENGTH,
+    "max_age_days": LENGTH,
+}
+
+# Those whose lens is not called like the file.
+_LENS_NAMES = {
+    QEMU_CONF: "libvirtd_qemu",
+    "lxc.conf": "libvirtd_lxc",
+    "libxl.conf": "libvirtd_libxl",
+    "network.conf": "libvirtd_network",
+    "secret.conf": "libvirt_secrets",
+    "qemu-lockd.conf": "libvirt_lockd",
+    "libxl-lockd.conf": "libvirt_lockd",
+    "qemu-sanlock.conf": "libvirt_sanlock",
+    "libxl-sanlock.conf": "libvirt_sanlock",
+}
+
+# In the lenses, so that old files stay readable; no parser from 7.0 on reads them.
+_NO_LONGER_READ = ("clear_emulator_capabilities", "keepalive_required", "admin_keepalive_required")
 
 # The key whose sample is libvirt's built-in list (qemu_cgroup.c, defaultDeviceACL). The samples of the other lists are
 # mere examples, or their default depends on the host.
@@ -47,6 +72,7 @@ _SAMPLE_IS_DEFAULT = ("cgroup_device_acl",)
 
 # virconf.c: a number of the file is a signed 64-bit one; beyond that 9.0 takes another number, and 11.3 refuses.
 _RANGES = {INT: (-(2**31), 2**31 - 1), UINT: (0, 2**32 - 1), LIMIT: (0, 2**63 - 1), SIZE: (0, 2**63 - 1)}
+_RANGES[LENGTH] = (0, 2**63 - 1)
 _TRUTH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 _COMMENT_RE = re.compile(r"\(\*(?:(?!\(\*|\*\)).)*\*\)", re.DOTALL)
@@ -62,22 +88,38 @@ class ConfError(HardeningError):
 class Keys:
     """The keys that a libvirt knows: name to type (one of the constants of this file).
 
-    ``source`` is ``lens`` (the installed libvirt says so) or ``fallback`` (this collection does).
+    ``source`` is ``lens`` (the installed libvirt says so) or ``fallback`` (this collection does); ``file``: the name of
+    the file that they are for.
     """
 
     types: t.Mapping[str, str]
     source: str
+    file: str = QEMU_CONF
 
 
-def known(host: Host) -> Keys:
-    """The keys of the installed libvirt; where it ships no lens, those of all releases from 7.0 to 12.8."""
-    types = lens_types(host.text_optional(LENS) or "")
-    if types:
-        return Keys({**types, **{key: kind for key, kind in _CORRECTIONS.items() if key in types}}, "lens")
-    from ._confkeys_fallback import TYPES
+def known(host: Host, file: str = QEMU_CONF) -> Keys:
+    """The keys of a file to the installed libvirt; where it ships no lens, those of all releases from 7.0 to 12.8.
 
-    types = {key: _LENS_TYPES[kind] for kind, keys in TYPES.items() for key in keys.split()}
-    return Keys({**types, **_CORRECTIONS}, "fallback")
+    :param file: its name in /etc/libvirt. Of one that nobody knows there are no keys.
+    """
+    corrections = _CORRECTIONS if file == QEMU_CONF else _DAEMON_CORRECTIONS
+    types = lens_types(host.text_optional(f"{LENSES}/{_LENS_NAMES.get(file, file.replace('.conf', ''))}.aug") or "")
+    source = "lens"
+    if not types:
+        types, source = _fallback(file), "fallback"
+    return Keys({**types, **{key: kind for key, kind in corrections.items() if key in types}}, source, file)
+
+
+def _fallback(file: str) -> dict[str, str]:
+    from . import _confkeys_daemons, _confkeys_fallback
+
+    types = _confkeys_fallback.TYPES if file == QEMU_CONF else _confkeys_daemons.types(file)
+    return {key: _LENS_TYPES[kind] for kind, keys in types.items() for key in keys.split()}
+
+
+def is_secret(key: str) -> bool:
+    """Whether a key holds a password: vnc_password, spice_password, rdp_password, and what may come."""
+    return key.endswith("_password")
 
 
 def lens_types(text: str) -> dict[str, str]:
@@ -126,9 +168,7 @@ def extended(key: str, more: t.Any, default: Document | None) -> list[str]:
 
 def exists(key: str, keys: Keys) -> bool:
     """Whether the installed libvirt, or any release from 7.0 to 12.8, has had such a key."""
-    from ._confkeys_fallback import TYPES
-
-    return key in keys.types or key in _NO_LONGER_READ or any(key in names.split() for names in TYPES.values())
+    return key in keys.types or key in _NO_LONGER_READ or key in _fallback(keys.file)
 
 
 def unknown(key: str, keys: Keys) -> str:
@@ -136,7 +176,7 @@ def unknown(key: str, keys: Keys) -> str:
     if key in _NO_LONGER_READ:
         return f"{key}: no libvirt since 7.0 reads this key, so it has no effect. null removes the line."
     who = "the installed libvirt" if keys.source == "lens" else "any libvirt this collection knows"
-    return f"{key} is no key of qemu.conf to {who}, which would ignore it without a message.{nearest(key, keys)}"
+    return f"{key} is no key of {keys.file} to {who}, which would ignore it without a message.{nearest(key, keys)}"
 
 
 def nearest(key: str, keys: Keys) -> str:

@@ -10,6 +10,7 @@ import re
 import stat
 import typing as t
 
+from ._confkeys import is_secret
 from ._host import Host
 
 if t.TYPE_CHECKING:
@@ -66,11 +67,6 @@ _PORTS = (
     ("migration_port_min", "migration_port_max", 1, 49152, 49215),
     ("backup_port_min", "backup_port_max", 1, 10809, 10872),
 )
-
-
-def is_secret(key: str) -> bool:
-    """Whether a key holds a password: vnc_password, spice_password, rdp_password, and what may come."""
-    return key.endswith("_password")
 
 
 def secrets(*documents: Document) -> tuple[str, ...]:

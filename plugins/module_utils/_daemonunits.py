@@ -20,6 +20,32 @@ DAEMONS = ("libvirtd", *MODULAR, *BESIDE)
 
 _CONTINUED = "\\\n"
 
+# Who reads a driver's file: the daemon of the driver, in either layout.
+_DRIVER_FILES = {
+    "qemu.conf": ("libvirtd", "virtqemud"),
+    "qemu-lockd.conf": ("libvirtd", "virtqemud"),
+    "qemu-sanlock.conf": ("libvirtd", "virtqemud"),
+    "network.conf": ("libvirtd", "virtnetworkd"),
+    "secret.conf": ("libvirtd", "virtsecretd"),
+    "lxc.conf": ("libvirtd", "virtlxcd"),
+    "libxl.conf": ("libvirtd", "virtxend"),
+}
+
+# What systemd's socket units decide where they listen, by the kinds of sockets (libvirt's daemons.rst and the comments
+# of libvirtd.conf: "not required or honoured if using systemd socket activation").
+_DECIDED_BY_UNITS = {
+    "unix_sock_group": ("rw", "ro"),
+    "unix_sock_rw_perms": ("rw",),
+    "unix_sock_ro_perms": ("ro",),
+    "unix_sock_admin_perms": ("admin",),
+    "unix_sock_dir": ("rw", "ro", "admin"),
+    "listen_tcp": ("tcp",),
+    "tcp_port": ("tcp",),
+    "listen_tls": ("tls",),
+    "tls_port": ("tls",),
+    "listen_addr": ("tcp", "tls"),
+}
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -134,3 +160,36 @@ def socket_units(daemon: str) -> dict[str, str]:
     if daemon in ("libvirtd", "virtproxyd"):
         kinds.update(tcp="-tcp", tls="-tls")
     return {kind: f"{daemon}{suffix}.socket" for kind, suffix in kinds.items()}
+
+
+def decided_by(daemon: str, key: str) -> list[str]:
+    """The socket units that decide what a key of a daemon's file says, where systemd listens; none for other keys."""
+    units = socket_units(daemon)
+    return [units[kind] for kind in _DECIDED_BY_UNITS.get(key, ()) if kind in units]
+
+
+def activated(host: Host, daemon: str) -> bool:
+    """Whether systemd listens for a daemon and hands it its sockets (sd_listen_fds(3)).
+
+    A running one tells by what it was started with; of one that does not run, its unit does.
+    """
+    from . import _libvirtd
+
+    process = _libvirtd.running(host, daemon)
+    if process is not None:
+        environment = (host.text_optional(f"/proc/{process.pid}/environ") or "").split("\0")
+        return any(word.startswith("LISTEN_FDS=") for word in environment)
+    unit = Units(host).unit(socket_units(daemon)["rw"])
+    return not unit.masked and (unit.enabled or _libvirtd.daemon(host, daemon).listening)
+
+
+def reader(kind: str, file: str) -> str:
+    """The daemon that reads a file of /etc/libvirt, "" for none of this layout.
+
+    :param kind: ``monolithic`` or ``modular``.
+    """
+    if file in _DRIVER_FILES:
+        return _DRIVER_FILES[file][kind == "modular"]
+    daemon = file[: -len(".conf")] if file.endswith(".conf") else ""
+    others = MODULAR if kind == "monolithic" else ("libvirtd",)
+    return daemon if daemon in DAEMONS and daemon not in others else ""

@@ -23,8 +23,8 @@ _PACKAGE = "hypervisor_hardening"
 
 # _gate and all that it imports; a test compares.
 MODULES = (
-    *("_agreedvalues", "_agreement", "_atomic", "_child", "_confkeys", "_confkeys_fallback", "_confrules"),
-    *("_definitiondevices", "_domainxml", "_gate", "_gatevalues", "_host", "_hugepages", "_incoming"),
+    *("_agreedvalues", "_agreement", "_atomic", "_child", "_confkeys", "_confkeys_daemons", "_confkeys_fallback"),
+    *("_confrules", "_definitiondevices", "_domainxml", "_gate", "_gatevalues", "_host", "_hugepages", "_incoming"),
     *("_journal", "_kernelmac", "_libvirtcheck", "_libvirtd", "_memfd", "_mountinfo", "_netdev", "_pools"),
     *("_proc", "_qemu", "_reader", "_statefile", "_syscalls", "_tapverdict", "_tcp", "_virconf"),
 )

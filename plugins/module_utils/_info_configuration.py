@@ -10,14 +10,7 @@ import typing as t
 from . import _daemonunits
 from ._infocontext import Context
 
-# Who reads a file: the daemon of the driver, in either layout.
-_DRIVERS = {
-    "qemu.conf": ("libvirtd", "virtqemud"),
-    "qemu-lockd.conf": ("libvirtd", "virtqemud"),
-    "qemu-sanlock.conf": ("libvirtd", "virtqemud"),
-    "network.conf": ("libvirtd", "virtnetworkd"),
-    "secret.conf": ("libvirtd", "virtsecretd"),
-}
+_DRIVERS = ("qemu.conf", "qemu-lockd.conf", "qemu-sanlock.conf", "network.conf", "secret.conf")
 _OWN = ("libvirtd", *_daemonunits.MODULAR[:8], *_daemonunits.BESIDE)
 FILES = (*_DRIVERS, *(f"{name}.conf" for name in _OWN), "libvirt.conf")
 
@@ -31,12 +24,8 @@ def reader(context: Context, name: str) -> str:
     """The daemon that reads a file here, "" for none. libvirt.conf is the clients'."""
     if context.layout.kind == "none":
         return ""
-    monolithic = context.layout.kind == "monolithic"
-    if name in _DRIVERS:
-        return _DRIVERS[name][0 if monolithic else 1]
-    daemon = name.partition(".")[0]
-    other = _daemonunits.MODULAR if monolithic else ("libvirtd",)
-    return daemon if daemon in _OWN and daemon not in other and _daemonunits.installed(context.host, daemon) else ""
+    daemon = _daemonunits.reader(context.layout.kind, name)
+    return daemon if name in _DRIVERS or _daemonunits.installed(context.host, daemon) else ""
 
 
 def _file(context: Context, name: str) -> dict[str, t.Any]:

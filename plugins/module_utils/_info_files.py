@@ -11,9 +11,12 @@ import stat
 import typing as t
 
 from . import _bridgehelper, _polkit
-from ._infocontext import Context
 from ._permissions import Allowed, Inspection, Reach, described, walk
 from ._reader import Reader
+
+if t.TYPE_CHECKING:
+    from ._conffile import ConfFile
+    from ._host import Host
 
 _STATE = "/var/lib/libvirt"
 # Documentation of qemu.conf: *_tls_x509_cert_dir and their default; kbase/tlscerts: libvirt's own.
@@ -31,6 +34,15 @@ _NODES = (
 _HOOKS_LIMIT = 50
 
 
+class Context(t.Protocol):
+    """What is needed of _infocontext.Context."""
+
+    @property
+    def host(self) -> Host: ...
+
+    def configuration(self, name: str) -> ConfFile: ...
+
+
 class _Users(t.NamedTuple):
     """Numbers of whom QEMU runs as, besides root."""
 
@@ -41,32 +53,41 @@ class _Users(t.NamedTuple):
 def facts(context: Context) -> dict[str, t.Any]:
     """The section ``files``; its keys are documented in hypervisor_info."""
     reader = Reader(context.host)
-    reach = Reach(reader)
-    users = _qemu(context)
-
-    def inspect(fill: t.Callable[[Inspection], None]) -> dict[str, t.Any]:
-        inspection = Inspection(reader, reach)
-        fill(inspection)
-        return inspection.facts()
-
+    found = {name: one.facts() for name, one in inspections(context, reader).items()}
     settings = context.configuration("qemu.conf").settings
     return {
-        "configuration": inspect(_configuration),
-        "definitions": inspect(_definitions),
-        "secrets": inspect(lambda one: _secrets(one, settings)),
-        "client_credentials": inspect(_client_credentials),
-        "nova": inspect(lambda one: _nova(one, context)),
-        "tls_keys": inspect(lambda one: _tls_keys(one, context, users)),
-        "ca_keys": inspect(lambda one: _ca_keys(one, settings)),
-        "saved": inspect(lambda one: _private(one, users, _saved(settings))),
-        "dumps": inspect(lambda one: _dumps(one, settings)),
-        "nvram": inspect(lambda one: _private(one, users, [f"{_STATE}/qemu/nvram"])),
-        "hooks": {**inspect(_hooks), "files": _hook_files(reader)},
+        **found,
+        "hooks": {**found["hooks"], "files": _hook_files(reader)},
         "devices": [_node(reader, path) for path in _NODES],
         "bridge_helper": _bridgehelper.facts(reader, settings.get("bridge_helper")),
-        "polkit": {**inspect(_polkit_files), **_polkit.facts(reader)},
+        "polkit": {**found["polkit"], **_polkit.facts(reader)},
         "unread": reader.unread,
     }
+
+
+def inspections(context: Context, reader: Reader, names: t.Sequence[str] = ()) -> dict[str, Inspection]:
+    """The inspections of these classes of files, by default of all."""
+    reach = Reach(reader)
+    users = _qemu(context)
+    settings = context.configuration("qemu.conf").settings
+    fills: dict[str, t.Callable[[Inspection], None]] = {
+        "configuration": _configuration,
+        "definitions": _definitions,
+        "secrets": lambda one: _secrets(one, settings),
+        "client_credentials": _client_credentials,
+        "nova": lambda one: _nova(one, context),
+        "tls_keys": lambda one: _tls_keys(one, context, users),
+        "ca_keys": lambda one: _ca_keys(one, settings),
+        "saved": lambda one: _private(one, users, _saved(settings)),
+        "dumps": lambda one: _dumps(one, settings),
+        "nvram": lambda one: _private(one, users, [f"{_STATE}/qemu/nvram"]),
+        "hooks": _hooks,
+        "polkit": _polkit_files,
+    }
+    found = {name: Inspection(reader, reach) for name in names or fills}
+    for name, inspection in found.items():
+        fills[name](inspection)
+    return found
 
 
 def _qemu(context: Context) -> _Users:

@@ -103,7 +103,13 @@ class Context:
         if name == "qemu.conf" and daemon == self.layout.daemon and self.layout.active:
             return self.loading.restart_required
         process = self.processes.get(daemon)
-        changed = self.configuration(name).changed
+        found = self.configuration(name)
         if process is None:
             return None
+        proven = Journal(self.host, by="hypervisor_info").loaded(found.path)
+        if proven is not None and found.document is not None:
+            # one that has executed itself anew is older than what it has loaded
+            if proven.process == _libvirtd.daemon(self.host, daemon).process:
+                return proven.digest != _libvirtd.meaning_digest(found.document)
+        changed = found.changed
         return changed is not None and changed >= process.start_time

@@ -1,7 +1,7 @@
 # Copyright: hypervisor.hardening contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The daemon that drives QEMU: which one this host has, since when it runs, and what it has loaded.
+"""libvirt's daemons, first of all the one that drives QEMU: since when it runs, and what it has loaded.
 
 Everything here is read from files, without systemctl and without a connection: a call costs a millisecond and neither
 wakes an idle daemon nor waits for a hung one. Only ``connect`` does, and says so.
@@ -58,14 +58,18 @@ _DAEMONS = (
     _Daemon("modular", "virtqemud", "/run/libvirt/virtqemud-sock", "qemu:///system?mode=direct"),
 )
 
+# Of either layout. They keep what running guests hold (pipes of their consoles, leases of their disks) over an
+# execution anew, which SIGUSR1 asks for, and lose it in a restart (virtlogd(8), virtlockd(8)).
+BESIDE = ("virtlogd", "virtlockd")
+
 
 @dataclass(frozen=True)
 class Layout:
-    """The daemon of this host that drives QEMU.
+    """A daemon of this host: the one that drives QEMU, if ``layout`` has made it.
 
-    ``kind`` is ``monolithic`` (libvirtd), ``modular`` (virtqemud) or ``none``; ``pid`` None while it does not run;
-    ``started`` seconds since the epoch and ``ticks`` clock ticks since boot, rounded down to one (10 ms); ``process``
-    names this very process for ever;
+    ``kind`` is ``monolithic`` (libvirtd), ``modular`` (virtqemud and its like), ``beside`` (see BESIDE) or ``none``;
+    ``pid`` None while it does not run; ``started`` seconds since the epoch and ``ticks`` clock ticks since boot,
+    rounded down to one (10 ms); ``process`` names this very process, of those of BESIDE this very execution, for ever;
     ``listening``: something answers at its socket, if need be systemd, which then starts the daemon.
     """
 
@@ -151,6 +155,37 @@ def layout(host: Host) -> Layout:
     if not present:
         return Layout("none")
     return max(present, key=lambda entry: (entry.active, entry.listening and entry.enabled, entry.enabled))
+
+
+def daemon(host: Host, name: str) -> Layout:
+    """A daemon by its name, of kind ``none`` where this host does not have it."""
+    one = _named(name)
+    found = _layout(host, one, host.text_optional("/proc/net/unix") or "", _proc.boot_id(host))
+    return found if _installed(host, one) or found.active else Layout("none")
+
+
+def rivals(host: Host) -> list[str]:
+    """The daemons that drive QEMU and are in service: they run, or systemd starts them. More than one is a mistake
+    (daemons.rst). That somebody listens at libvirtd's socket says nothing: it may be virtproxyd's."""
+    unix, boot = host.text_optional("/proc/net/unix") or "", _proc.boot_id(host)
+    found = [(_layout(host, one, unix, boot), _installed(host, one)) for one in _DAEMONS]
+    return [
+        entry.daemon
+        for entry, installed in found
+        if entry.active or (installed and (entry.enabled or (entry.kind == "modular" and entry.listening)))
+    ]
+
+
+def _named(name: str) -> _Daemon:
+    for known in _DAEMONS:
+        if known.name == name:
+            return known
+    if name in BESIDE:
+        return _Daemon("beside", name, f"/run/libvirt/{name}-sock", f"{name}:///system")
+    if name == "virtproxyd":
+        return _Daemon("modular", name, _DAEMONS[0].socket, _DAEMONS[0].uri)
+    # virtnetworkd has the driver network
+    return _Daemon("modular", name, f"/run/libvirt/{name}-sock", f"{name[len('virt') : -1]}:///system?mode=direct")
 
 
 def running(host: Host, daemon: str) -> _proc.Process | None:
@@ -248,9 +283,10 @@ def connect(host: Host, layout: Layout, timeout: float = CONNECT_SECONDS) -> Non
 
     :param timeout: seconds; a stopped daemon would keep a client for ever.
     :raises LibvirtError: no connection, with libvirt's own words.
-    :raises HostError: virsh is not installed, or there was no answer in time.
+    :raises HostError: virsh (virt-admin for those of BESIDE) is not installed, or there was no answer in time.
     """
-    done = host.run(["virsh", "--connect", layout.uri, "uri"], timeout=timeout)
+    client = ("virt-admin", "server-list") if layout.kind == "beside" else ("virsh", "uri")
+    done = host.run([client[0], "--connect", layout.uri, client[1]], timeout=timeout)
     message = libvirt_message(done.err)
     if done.rc != 0 and not any(refusal in message for refusal in _REFUSALS):
         raise LibvirtError(f"No connection to {layout.daemon}: {message}")
@@ -282,9 +318,14 @@ def _layout(host: Host, daemon: _Daemon, unix: str, boot: str) -> Layout:
         pid=process.pid if process else None,
         started=process.start_time if process else None,
         ticks=process.ticks if process else None,
-        process=f"{boot} {process.pid} {process.ticks}" if process else "",
+        process=_identity(host, daemon, process, boot) if process else "",
         suspended=process.suspended if process else False,
     )
+
+
+def _identity(host: Host, daemon: _Daemon, process: _proc.Process, boot: str) -> str:
+    words = [boot, str(process.pid), str(process.ticks)]
+    return " ".join([*words, _proc.image(host, process.pid)] if daemon.kind == "beside" else words)
 
 
 def listening(unix: str, socket: str) -> bool:

@@ -24,6 +24,21 @@ class Allowed:
     owners: frozenset[int] | None = frozenset({0})
     groups: frozenset[int] | None = frozenset({0})
 
+    def permitted(self, group: int) -> int:
+        """The bits of group and others that a file of this group may have."""
+        others = self.mode & stat.S_IRWXO
+        if group == 0:  # root gets at everything anyway
+            return others | stat.S_IRWXG
+        if self.groups is None or group in self.groups:
+            return others | self.mode & stat.S_IRWXG
+        return others | others << 3  # a group that nobody foresaw gets what others get
+
+    def mended(self, status: os.stat_result) -> tuple[int, int]:
+        """The owner and the mode with which such a file is as it should be; its group stays."""
+        owner = status.st_uid if self.owners is None or status.st_uid in self.owners else 0
+        mode = stat.S_IMODE(status.st_mode)
+        return owner, mode & (0o7700 | self.mode & self.permitted(status.st_gid))
+
     def words(self, reader: Reader) -> str:
         """As an operator reads it."""
         text = f"{self.mode:04o} or less"
@@ -38,6 +53,7 @@ class Inspection:
     """One class of files: how many were looked at, and which of them others can get at who should not.
 
     What lies below a directory that others may not pass is out of their reach, whatever its own bits say.
+    ``wrong``: the same as ``found``, for whoever mends it.
     """
 
     def __init__(self, reader: Reader, reach: Reach) -> None:
@@ -45,6 +61,7 @@ class Inspection:
         self.reach = reach
         self.checked = 0
         self.found: list[dict[str, t.Any]] = []
+        self.wrong: list[tuple[str, os.stat_result, Allowed]] = []
         self.truncated = False
 
     def look(self, path: str, allowed: Allowed) -> None:
@@ -58,6 +75,7 @@ class Inspection:
             return
         self.checked += 1
         if self._deviates(path, status, allowed):
+            self.wrong.append((path, status, allowed))
             self.found.append(described(self.reader, path, status, allowed.words(self.reader)))
 
     def add(self, path: str, expected: str) -> None:
@@ -69,14 +87,7 @@ class Inspection:
     def _deviates(self, path: str, status: os.stat_result, allowed: Allowed) -> bool:
         if allowed.owners is not None and status.st_uid not in allowed.owners:
             return True
-        mode, group = status.st_mode, status.st_gid
-        if allowed.groups is None or group in allowed.groups:
-            permitted = allowed.mode & stat.S_IRWXG
-        else:  # a group that nobody foresaw gets what others get
-            permitted = (allowed.mode & stat.S_IRWXO) << 3
-        if group == 0:  # root gets at everything anyway
-            permitted = stat.S_IRWXG
-        too_much = mode & stat.S_IRWXO & ~allowed.mode or mode & stat.S_IRWXG & ~permitted
+        too_much = status.st_mode & (stat.S_IRWXG | stat.S_IRWXO) & ~allowed.permitted(status.st_gid)
         return bool(too_much) and self.reach.by_others(path)
 
     def facts(self) -> dict[str, t.Any]:

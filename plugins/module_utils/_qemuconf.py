@@ -5,21 +5,20 @@
 
 from __future__ import annotations
 
-import stat
 import time
 import typing as t
 from dataclasses import dataclass, replace
 
-from . import _confkeys, _confrules, _libvirtd
-from ._confkeys import ConfError, Keys
+from . import _confedit, _confkeys, _confrules, _libvirtd
+from ._confedit import CHANGED_NOT_SHOWN, NOT_SHOWN, Change, Replacement
+from ._confkeys import ConfError, Keys, is_secret
 from ._host import Host, HostError
 from ._journal import Journal
-from ._virconf import Document, VirConfError
+from ._virconf import Document
 
-NOT_SHOWN = "(not shown)"
-CHANGED_NOT_SHOWN = "(changed, not shown)"
+__all__ = ["CHANGED_NOT_SHOWN", "NOT_SHOWN", "Change", "is_secret"]
 
-is_secret = _confrules.is_secret
+_READER = "libvirt's QEMU driver"
 RULES_ONLY = "rules only"
 
 
@@ -55,20 +54,6 @@ class State:
 
 
 @dataclass(frozen=True)
-class Change:
-    """One key's change; the value of a secret one is not in it. None: not set. ``folded``: that many more lines go."""
-
-    key: str
-    before: t.Any
-    after: t.Any
-    folded: int = 0
-
-    def __str__(self) -> str:
-        lines = f" ({self.folded} later lines of the same key removed)" if self.folded else ""
-        return f"{self.key}: {self.before!r} -> {self.after!r}{lines}"
-
-
-@dataclass(frozen=True)
 class Plan:
     """What is to become of the file. ``digest_before`` and ``digest`` are its meanings, see _libvirtd."""
 
@@ -93,8 +78,7 @@ def observe(host: Host, wanted: Wanted) -> State:
 
     :raises ConfError: the path is relative, or the file is not what libvirt's parser accepts.
     """
-    if not wanted.path.startswith("/"):
-        raise ConfError(f"path: {wanted.path!r} is not an absolute path.")
+    _confedit.require_absolute(wanted.path)
     data = host.read_optional(wanted.path)
     loading = None
     if wanted.path == _libvirtd.QEMU_CONF:
@@ -108,7 +92,7 @@ def observe(host: Host, wanted: Wanted) -> State:
         judge=_judge(host) if wanted.libvirt_check else None,
         loading=loading,
         now=time.time(),
-        exposed=_exposed(host, wanted.path),
+        exposed=_confedit.exposed(host, wanted.path),
         without_virsh=loading is not None and loading.layout.kind != "none" and not host.has_command("virsh"),
     )
 
@@ -123,12 +107,10 @@ def plan(state: State, wanted: Wanted) -> Plan:
     values = _values(state, wanted)
     before = _document(wanted.path, state.data)
     document = _document(wanted.path, state.data)
-    _edit(document, values)
+    _confedit.edit(document, values)
     given = {key: value for key, value in values.items() if value is not None}
-    objections = _confrules.problems(given, document, state.absent)
-    if objections:
-        raise ConfError(_list(objections))
-    changes = _changes(before, document, values)
+    _confedit.refuse(_confrules.problems(given, document, state.absent))
+    changes = _confedit.changes(before, document, values)
     if changes and wanted.libvirt_check and state.without_virsh:
         raise ConfError(
             "virsh is not installed: without it libvirt cannot judge the new file, and no restart over it can be "
@@ -136,24 +118,24 @@ def plan(state: State, wanted: Wanted) -> Plan:
             "alone with libvirt_check: false."
         )
     after = document.render() if changes else state.data or b""
-    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(state.now)) + f".{int(state.now % 1 * 1000):03d}"
+    backup = wanted.backup and changes and state.data is not None
     return Plan(
         path=wanted.path,
         before=state.data,
         after=after,
         changes=changes,
-        diff=_diff(wanted.path, before, document, changes) if changes else {},
+        diff=_confedit.diff(wanted.path, before, document, changes) if changes else {},
         warnings=(
             *_confrules.doubts(given),
-            *_doubts(state.keys, document, values, wanted.path),
+            *_confedit.doubts(state.keys, document, values, wanted.path, _READER),
             *_unasked(state, wanted, changes),
-            *_open_to_others(state, wanted.path),
+            *([_confedit.open_to_others(wanted.path)] if state.exposed else []),
         ),
         checked_by=f"libvirt {state.judge}" if state.judge and changes else RULES_ONLY,
         secrets=_confrules.secrets(before, document),
         digest_before=_libvirtd.meaning_digest(before),
         digest=_libvirtd.meaning_digest(document),
-        backup_file=f"{wanted.path}.{stamp}~" if wanted.backup and changes and state.data is not None else None,
+        backup_file=_confedit.backup_name(wanted.path, state.now) if backup else None,
         unsafe_writes=wanted.unsafe_writes,
         left_out=_left_out(state.keys, wanted),
         left_alone=tuple(sorted(given_elsewhere)),
@@ -189,12 +171,8 @@ def check(host: Host, plan: Plan) -> None:
 def apply(host: Host, plan: Plan, journal: Journal) -> None:
     """Write the file, journal first."""
     _prove(host, plan, journal, plan.digest_before)
-    journal.record_file(plan.path, plan.after)
-    if plan.backup_file and plan.before is not None:
-        status = host.stat(plan.path)
-        host.write(plan.backup_file, plan.before)
-        host.set_owner(plan.backup_file, status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode))
-    host.write(plan.path, plan.after, expected=plan.before or b"", unsafe_writes=plan.unsafe_writes)
+    file = Replacement(plan.path, plan.before, plan.after, plan.backup_file, plan.unsafe_writes)
+    _confedit.write(host, file, journal)
     _prove(host, plan, journal, plan.digest)
 
 
@@ -215,12 +193,6 @@ def result(state: State, plan: Plan) -> dict[str, t.Any]:
     }
 
 
-def _exposed(host: Host, path: str) -> bool:
-    """Whether somebody else than root may write the file, and so decide what root's daemon does."""
-    status = host.stat_optional(path)
-    return status is not None and (status.st_uid != 0 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) != 0)
-
-
 def _judge(host: Host) -> str | None:
     from . import _libvirtcheck
 
@@ -233,14 +205,7 @@ def _prove(host: Host, plan: Plan, journal: Journal, digest: str) -> None:
 
 
 def _document(path: str, data: bytes | None) -> Document:
-    try:
-        return Document.parse(data or b"")
-    except VirConfError as error:
-        where = path if error.line is None else f"{path}, line {error.line}"
-        raise ConfError(
-            f"{where}: {error.message}. libvirt's QEMU driver does not start with this file. Correct it by hand; "
-            "nothing was changed."
-        ) from None
+    return _confedit.document(path, data, _READER)
 
 
 def _given(wanted: Wanted) -> set[str]:
@@ -262,12 +227,7 @@ def _without(wanted: Wanted, theirs: t.Collection[str]) -> Wanted:
 def _values(state: State, wanted: Wanted) -> dict[str, t.Any]:
     """Key to the value that libvirt is to read, None for a key that is to go; all objections to them at once."""
     values: dict[str, t.Any] = {}
-    objections = [
-        f"managed_elsewhere: {key} is no key of qemu.conf to any libvirt, so the key that was meant would not be left "
-        f"alone.{_confkeys.nearest(key, state.keys)}"
-        for key in wanted.managed_elsewhere
-        if not _confkeys.exists(key, state.keys)
-    ]
+    objections = _confedit.never_known(state.keys, wanted.managed_elsewhere)
     left_out = _left_out(state.keys, wanted)
     for source, mapping in (("settings", wanted.settings), ("secret_settings", wanted.secret_settings)):
         for key, value in mapping.items():
@@ -288,15 +248,12 @@ def _values(state: State, wanted: Wanted) -> dict[str, t.Any]:
             values[key] = _confkeys.extended(key, more, state.default)
         except ConfError as error:
             objections.append(str(error))
-    if objections:
-        raise ConfError(_list(objections))
+    _confedit.refuse(objections)
     return values
 
 
 def _left_out(keys: Keys, wanted: Wanted) -> tuple[str, ...]:
-    """The optional keys that would be set, but the installed libvirt does not know them."""
-    values = {**wanted.settings, **wanted.secret_settings}
-    return tuple(key for key in wanted.optional if key not in keys.types and values.get(key) is not None)
+    return _confedit.left_out(keys, wanted.optional, {**wanted.settings, **wanted.secret_settings})
 
 
 def _value(keys: Keys, source: str, key: str, value: t.Any) -> t.Any:
@@ -304,70 +261,7 @@ def _value(keys: Keys, source: str, key: str, value: t.Any) -> t.Any:
         raise ConfError(f"{key} is a password and belongs in secret_settings, which is neither logged nor shown.")
     if not is_secret(key) and source == "secret_settings":
         raise ConfError(f"{key} is no password and belongs in settings, where its change is shown.")
-    if value is None:
-        return None  # also the way to get rid of a key that libvirt does not know
-    kind = keys.types.get(key)
-    if kind is None:
-        raise ConfError(_confkeys.unknown(key, keys))
-    return _confkeys.convert(key, kind, value, secret=is_secret(key))
-
-
-def _edit(document: Document, values: t.Mapping[str, t.Any]) -> None:
-    objections = []
-    for key, value in values.items():
-        try:
-            if value is None:
-                document.unset(key)
-            else:
-                document.set(key, value)
-        except VirConfError as error:
-            objections.append(f"{key}: {error.message}.")
-    if objections:
-        raise ConfError(_list(objections))
-
-
-def _changes(before: Document, after: Document, values: t.Mapping[str, t.Any]) -> tuple[Change, ...]:
-    found = []
-    for key in values:
-        old, new = before.get(key), after.get(key)
-        folded = max(before.count(key) - 1, 0)
-        if old == new and not folded:
-            continue
-        former, latter = (value.plain() if value is not None else None for value in (old, new))
-        if is_secret(key):
-            former = None if old is None else NOT_SHOWN
-            latter = None if new is None else NOT_SHOWN if old == new else CHANGED_NOT_SHOWN
-        found.append(Change(key, former, latter, folded))
-    return tuple(found)
-
-
-def _diff(path: str, before: Document, after: Document, changes: t.Sequence[Change]) -> dict[str, str]:
-    """The whole texts, which ansible-core makes a unified diff of, every password covered in both."""
-    hidden = {key: NOT_SHOWN for key in (*before.keys(), *after.keys(), *_KNOWN_SECRETS) if is_secret(key)}
-    changed = {change.key: CHANGED_NOT_SHOWN for change in changes if change.after == CHANGED_NOT_SHOWN}
-    texts = before.render(hidden), after.render({**hidden, **changed})
-    old, new = (text.decode("utf-8", "surrogateescape") for text in texts)
-    return {"before": old, "after": new, "before_header": path, "after_header": path}
-
-
-# In comments, too, a password may stand.
-_KNOWN_SECRETS = ("vnc_password", "spice_password", "rdp_password")
-
-
-def _doubts(keys: Keys, document: Document, values: t.Mapping[str, t.Any], path: str) -> t.Iterator[str]:
-    """What is odd about the keys of the file that nobody asked to change."""
-    # SIM118: a Document is no dict, and cannot be iterated over.
-    for key in document.keys():  # noqa: SIM118
-        value = document.get(key)
-        if key in values or value is None:
-            continue
-        kind = keys.types.get(key)
-        if kind is None:
-            yield f"{path} holds a line that is left alone: {_confkeys.unknown(key, keys)}"
-        elif not _confkeys.suits(kind, value.plain()):
-            yield f"{path}: {key} does not hold {kind}, and libvirt's QEMU driver does not start with that."
-        if document.count(key) > 1:
-            yield f"{path} sets {key} {document.count(key)} times; libvirt takes the first one."
+    return _confedit.converted(keys, key, value)
 
 
 def _unasked(state: State, wanted: Wanted, changes: t.Sequence[Change]) -> t.Iterator[str]:
@@ -378,15 +272,3 @@ def _unasked(state: State, wanted: Wanted, changes: t.Sequence[Change]) -> t.Ite
             "The change was judged by the rules of this module only: libvirt's own check needs virsh and libvirt's "
             "QEMU driver, which this host does not have."
         )
-
-
-def _open_to_others(state: State, path: str) -> t.Iterator[str]:
-    if state.exposed:
-        yield (
-            f"{path} does not belong to root, or its group or others may write it: whoever can decides what libvirt's "
-            f"daemon, which is root, does. Owner and mode are kept; mend them: chown root {path}; chmod go-w {path}"
-        )
-
-
-def _list(objections: t.Sequence[str]) -> str:
-    return "\n".join(objections)

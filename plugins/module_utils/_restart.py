@@ -14,7 +14,7 @@ import re
 import time
 import typing as t
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from . import _libvirtd, _proc
 from ._host import Completed, HardeningError, Host
@@ -30,11 +30,18 @@ _LOCK = "/var/lib/hypervisor-hardening"
 _PATIENCE = 10
 _SETTLE_SECONDS = 15.0
 
-# What each daemon reads when it starts (remote_daemon_config.c, qemu_conf.c, bridge_driver_conf.c).
-_FILES = {"libvirtd": ("libvirtd.conf", "qemu.conf", "network.conf"), "virtqemud": ("virtqemud.conf", "qemu.conf")}
+# What a daemon reads when it starts beside its own file (qemu_conf.c, bridge_driver_conf.c, secret_driver.c).
+_FILES = {
+    "libvirtd": ("qemu.conf", "network.conf", "secret.conf"),
+    "virtqemud": ("qemu.conf",),
+    "virtnetworkd": ("network.conf",),
+    "virtsecretd": ("secret.conf",),
+}
 
 # systemd.kill(5): the other modes also end what the daemon started.
 _SPARING = ("process", "none")
+# Whose restart breaks what guests are doing.
+_DRIVING = ("libvirtd", "virtqemud")
 # virDomainAsyncJob (domainjob.c). A backup goes on by itself; a restart breaks the others, and a dump leaves the
 # guest paused (measured on 11.3).
 _LASTING = ("none", "backup")
@@ -45,11 +52,14 @@ _JOB_RE = re.compile(r"<job [^>]*\basync='([^']+)'")
 class Wanted:
     """The daemon is to be a process that was started after ``since`` (clock ticks since boot).
 
-    ``timeout``: seconds for each step: systemd's restart, and the first connection.
+    ``timeout``: seconds for each step: systemd's restart, and the first connection. ``daemon``: its name, "" for the
+    one that drives QEMU. ``not_process``: one of BESIDE is to be another than this, for it does not grow younger.
     """
 
     since: int
     timeout: float
+    daemon: str = ""
+    not_process: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,7 +91,7 @@ def now() -> int:
 def observe(host: Host, wanted: Wanted) -> State:
     """Which daemon runs and which guests, once no other run is restarting it."""
     with _alone(host, wanted):
-        return State(_libvirtd.layout(host), _libvirtd.guests(host), host.exists("/run/systemd/system"))  # sd_booted(3)
+        return State(_layout(host, wanted), _libvirtd.guests(host), host.exists("/run/systemd/system"))  # sd_booted(3)
 
 
 def plan(state: State, wanted: Wanted) -> Plan:
@@ -90,6 +100,8 @@ def plan(state: State, wanted: Wanted) -> Plan:
     :raises LibvirtError: there is no daemon, or no systemd to restart it.
     """
     layout = state.layout
+    if layout.kind == "none" and wanted.daemon:
+        raise LibvirtError(f"units: {wanted.daemon} is not installed on this host. Nothing was done. Leave it out.")
     if layout.kind == "none":
         raise LibvirtError(
             "There is nothing to restart: neither libvirtd nor virtqemud is installed. Install libvirt, or leave this "
@@ -100,7 +112,7 @@ def plan(state: State, wanted: Wanted) -> Plan:
             f"This host does not run systemd, and no other way to restart {layout.daemon} is known. Nothing was done. "
             f"Restart {layout.daemon} by the means of its init."
         )
-    if layout.ticks is not None and layout.ticks > wanted.since:
+    if _is_done(layout, wanted):
         return Plan((), {}, (), layout, state.guests, wanted)
     was = f"process {layout.pid}" if layout.active else "idle" if layout.idle else "not running"
     unit = layout.service
@@ -116,11 +128,13 @@ def check(host: Host, plan: Plan) -> None:
     """
     if not plan.changes:
         return
-    for command, package in (("systemctl", "systemd"), ("virsh", "libvirt-clients (libvirt-client)")):
+    client = "virt-admin" if plan.layout.kind == "beside" else "virsh"
+    for command, package in (("systemctl", "systemd"), (client, "libvirt-clients (libvirt-client)")):
         if not host.has_command(command):
             raise LibvirtError(f"{command} is not installed; without it no restart can be proven. Install {package}.")
     _check_unit(host, plan)
-    _check_jobs(host, plan.guests)
+    if plan.layout.daemon in _DRIVING:
+        _check_jobs(host, plan.guests)
     for path in files(plan.layout):
         document = _document(host, path)
         if path == _libvirtd.QEMU_CONF:
@@ -134,8 +148,8 @@ def apply(host: Host, plan: Plan, journal: Journal) -> None:
     """
     host.make_directory(_LOCK, 0o700)
     with _alone(host, plan.wanted):
-        before = _libvirtd.layout(host)
-        if before.ticks is not None and before.ticks > plan.wanted.since:
+        before = _layout(host, plan.wanted)
+        if _is_done(before, plan.wanted):
             return  # another run did it while this one waited
         for path in files(before):
             if journal.unproven(path):
@@ -158,7 +172,17 @@ def result(state: State, plan: Plan) -> dict[str, t.Any]:
 
 def files(layout: Layout) -> list[str]:
     """The files that the daemon reads when it starts, whether they exist or not."""
-    return [f"{DIRECTORY}/{name}" for name in _FILES[layout.daemon]]
+    return [f"{DIRECTORY}/{name}" for name in (f"{layout.daemon}.conf", *_FILES.get(layout.daemon, ()))]
+
+
+def _layout(host: Host, wanted: Wanted) -> Layout:
+    return _libvirtd.daemon(host, wanted.daemon) if wanted.daemon else _libvirtd.layout(host)
+
+
+def _is_done(layout: Layout, wanted: Wanted) -> bool:
+    if layout.ticks is not None and layout.ticks > wanted.since:
+        return True
+    return layout.active and bool(wanted.not_process) and layout.process != wanted.not_process
 
 
 @contextmanager
@@ -186,7 +210,7 @@ def _check_unit(host: Host, plan: Plan) -> None:
     if state != "loaded":
         advice = f"systemctl unmask {unit}" if state == "masked" else f"systemctl status {unit}"
         raise LibvirtError(f"{unit} cannot be restarted: to systemd it is {state}. Nothing was done. See: {advice}")
-    running = _libvirtd.layout(host).pid
+    running = _layout(host, plan.wanted).pid
     tracer = _proc.status(host, running).get("TracerPid", "0") if running is not None else "0"
     if tracer != "0":
         raise LibvirtError(
@@ -199,7 +223,7 @@ def _check_unit(host: Host, plan: Plan) -> None:
             f"not reach it. Nothing was done. End that process, then: systemctl start {unit}"
         )
     mode = told.get("KillMode", "not known")
-    if plan.guests and mode not in _SPARING:
+    if plan.guests and mode not in _SPARING and plan.layout.kind != "beside":
         names = ", ".join(guest.name for guest in plan.guests)
         raise LibvirtError(
             f"{unit} has KillMode={mode}: a restart would also end what belongs to running guests ({names}). Nothing "
@@ -270,7 +294,7 @@ def _bring_up(host: Host, plan: Plan, before: Layout) -> Layout:
     host.changed = True
     # Earlier restarts must not count against this one, nor against the sockets (systemd.unit(5), StartLimitBurst=).
     _systemctl(host, plan, "reset-failed", before.service)
-    done = _systemctl(host, plan, "restart", before.service)
+    done = _systemctl(host, plan, *_anew(_layout(host, plan.wanted), before.service))
     if done is None:
         # It does not end; what belongs to guests is spared (see _check_unit). systemd's own job goes on and is only
         # waited for: another restart would hit the new process.
@@ -281,9 +305,10 @@ def _bring_up(host: Host, plan: Plan, before: Layout) -> Layout:
         left = deadline - time.monotonic()
         try:
             _libvirtd.connect(host, before, max(1.0, min(left, _libvirtd.CONNECT_SECONDS)))
-            after = _libvirtd.layout(host)
+            after = _layout(host, plan.wanted)
             if after.active and after.process != before.process:
-                return after
+                # of one that has executed itself anew, the process is as old as it was
+                return replace(after, started=begun) if before.kind == "beside" else after
             said = done.err.strip() if done else f"systemctl restart did not end within {plan.wanted.timeout:g} seconds"
             raise LibvirtError(f"{before.daemon} answers, but it is still process {before.pid}. {said}")
         except HardeningError as error:
@@ -291,6 +316,13 @@ def _bring_up(host: Host, plan: Plan, before: Layout) -> Layout:
             if left <= 0 or (failed is not None and failed.rc == 0):
                 raise LibvirtError((_words(host, before, begun) or str(error)).rstrip(".")) from None
         time.sleep(0.2)
+
+
+def _anew(present: Layout, unit: str) -> tuple[str, ...]:
+    """How to have a daemon start over: those of BESIDE hand on what guests hold of them, if asked by SIGUSR1."""
+    if present.kind == "beside" and present.active:
+        return ("kill", "--kill-who=main", "--signal=USR1", unit)
+    return ("restart", unit)
 
 
 def _systemctl(host: Host, plan: Plan, *words: str) -> Completed | None:
@@ -380,6 +412,8 @@ def _lost(host: Host, plan: Plan, after: Layout) -> str:
 
 
 def _taken_up(host: Host, name: str, after: Layout) -> bool:
+    if after.daemon not in _DRIVING:
+        return True
     status = host.stat_optional(f"{_libvirtd.RUN_DIRECTORY}/{name}.xml")
     return status is None or after.started is None or status.st_mtime >= after.started
 

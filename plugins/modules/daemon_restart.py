@@ -12,8 +12,9 @@ version_added: 0.1.0
 author:
   - hypervisor.hardening contributors (!UNKNOWN)
 description:
-  - Restarts the daemon that drives QEMU, C(libvirtd) or on a modular host C(virtqemud), and opens a connection to it. A
-    restart alone proves nothing, because systemd counts the daemon as started before its drivers are.
+  - Restarts the daemon that drives QEMU, C(libvirtd) or on a modular host C(virtqemud), or those of O(units), and opens
+    a connection to each. A restart alone proves nothing, because systemd counts the daemon as started before its
+    drivers are.
   - If no connection can be opened, the files of the daemon that this collection changed since it last came up are put
     back from the host's journal, and the daemon is restarted with them, all in the same call. The module then fails,
     with what libvirt said.
@@ -26,7 +27,17 @@ description:
   - Sockets of systemd's activation stay as they are. A unit that had failed or had been started too often is reset
     first. A daemon that was stopped by a signal goes on and ends; one that does not end in time is killed, which guests
     do not notice.
+  - C(virtlogd) and C(virtlockd) hold the pipes of guests' consoles and the leases of their disks. One that runs is not
+    restarted but asked by C(SIGUSR1) to execute itself anew, which hands these on.
 options:
+  units:
+    description:
+      - The daemons to restart, such as RV(hypervisor.hardening.libvirt_conf#module:restart_units), one after the other
+        in this order, by their names or those of their services. By default the one that drives QEMU.
+      - All of them are judged before the first restart. Each one that does not come up has its own files put back, and
+        ends the module.
+    type: list
+    elements: str
   timeout:
     description:
       - How many seconds systemd has for the restart, and again the daemon for the first connection. libvirt itself
@@ -52,6 +63,7 @@ attributes:
       - Of calls that are made at the same time one restarts the daemon, and counts for those that waited.
 seealso:
   - module: hypervisor.hardening.qemu_conf
+  - module: hypervisor.hardening.libvirt_conf
   - module: hypervisor.hardening.hugetlbfs
 """
 
@@ -67,7 +79,19 @@ EXAMPLES = r"""
   hypervisor.hardening.daemon_restart:
   when: result.restart_required
 
-- name: The same on a host with hundreds of guests, which libvirt takes up one by one
+- name: Verify the clients that come by TLS
+  hypervisor.hardening.libvirt_conf:
+    daemon: remote
+    settings:
+      tls_no_verify_certificate: null
+  register: result
+
+- name: Restart whoever serves them
+  hypervisor.hardening.daemon_restart:
+    units: "{{ result.restart_units }}"
+  when: result.restart_required
+
+- name: Restart libvirt on a host with hundreds of guests, which libvirt takes up one by one
   hypervisor.hardening.daemon_restart:
     timeout: 180
   when: result.restart_required
@@ -114,15 +138,18 @@ guests:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.hypervisor.hardening.plugins.module_utils import _restart as room
+from ansible_collections.hypervisor.hardening.plugins.module_utils import _restarts as room
 from ansible_collections.hypervisor.hardening.plugins.module_utils._runner import run
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec={"timeout": {"type": "int", "default": 60}}, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec={"units": {"type": "list", "elements": "str"}, "timeout": {"type": "int", "default": 60}},
+        supports_check_mode=True,
+    )
     if module.params["timeout"] < 1:
         module.fail_json(msg=f"timeout: {module.params['timeout']} is no time to wait; it takes at least 1 second.")
-    run(module, room, room.Wanted(since=room.now(), timeout=module.params["timeout"]))
+    run(module, room, room.Wanted(since=room.now(), **module.params))
 
 
 if __name__ == "__main__":

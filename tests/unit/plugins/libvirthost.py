@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A Host below a tree of fixtures with a played libvirtd: systemctl restarts it, virsh connects to it.
 
-It does not come up while one of its files holds ``broken``. The real one is met in tests/integration.
+It does not come up while one of its files holds ``broken``, and neither does any other daemon. The real ones are met
+in tests/integration.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class LibvirtHost(TreeHost):
         self.put("/proc/sys/kernel/random/boot_id", "b5b0\n")
         self.put("/proc/net/unix", "Num RefCount Protocol Flags Type St Inode Path\n")
         self.put("/usr/sbin/libvirtd", "")
-        for command in ("systemctl", "virsh"):
+        for command in ("systemctl", "virsh", "virt-admin"):
             self.put(f"/usr/bin/{command}", "")
             os.chmod(self.path(f"/usr/bin/{command}"), 0o755)
         for directory in ("run/systemd/system", "etc/libvirt", "run/libvirt/qemu"):
@@ -52,7 +53,8 @@ class LibvirtHost(TreeHost):
         """A running daemon; ``ticks`` None: started now."""
         self.put(f"/run/{name}.pid", f"{pid}\n")
         self.process(pid, name, ticks_now() if ticks is None else ticks, state=state)
-        self.unit["MainPID"] = str(pid)
+        if name == "libvirtd":
+            self.unit["MainPID"] = str(pid)
 
     def listen(self, socket: str) -> None:
         line = f"0000000000000000: 00000002 00000000 00010000 0001 01 4711 {socket}\n"
@@ -68,14 +70,25 @@ class LibvirtHost(TreeHost):
         self.calls.append(line)
         if any(part in line for part in self.hangs):
             raise HostError(f"{line} gave no answer within {timeout:g} seconds and was killed.")
+        name = argv[-1][: -len(".service")]
         if line.startswith(("systemctl restart", "systemctl start")):
-            self._restart()
+            self._restart(name)
+        if "--signal=USR1" in argv:
+            self._execute_anew(name)
+        if line.startswith("systemctl show") and name != "libvirtd":
+            mode = "control-group" if name in ("virtlogd", "virtlockd") else "process"
+            told = f"LoadState=loaded\nKillMode={mode}\nMainPID={self._pid(name)}\n"
+            return Completed(tuple(argv), 0, told, "")
         if line.startswith("systemctl show"):
             return Completed(tuple(argv), 0, "".join(f"{key}={value}\n" for key, value in self.unit.items()), "")
         if line.startswith("systemctl is-failed"):
-            return Completed(tuple(argv), 1 if self.exists("/run/libvirtd.pid") else 0, "", "")
+            return Completed(tuple(argv), 1 if self._pid(name) else 0, "", "")
         if argv[0] == "journalctl":
             return Completed(tuple(argv), 0, self.said, "")
+        if argv[0] == "virt-admin":
+            return Completed(
+                tuple(argv), 0 if self._pid(argv[2].partition(":")[0]) else 1, "", "error: Cannot recv data\n"
+            )
         if argv[0] == "virsh" and not self.exists("/run/libvirtd.pid"):
             return Completed(
                 tuple(argv), 1, "", "error: failed to connect to the hypervisor\nerror: Cannot recv data\n"
@@ -84,16 +97,30 @@ class LibvirtHost(TreeHost):
             return Completed(tuple(argv), 1 if self.refusal else 0, "", self.refusal)
         return Completed(tuple(argv), 0, "", "")
 
-    def _restart(self) -> None:
+    def _pid(self, name: str) -> int:
+        return int(self.text_optional(f"/run/{name}.pid") or 0)
+
+    def _takes_its_files(self, name: str) -> bool:
+        """Whether a daemon comes up with them; otherwise it is gone."""
+        files = (self.text_optional(f"/etc/libvirt/{file}") or "" for file in ("qemu.conf", f"{name}.conf"))
+        if any("broken" in text for text in files):
+            Path(self.path(f"/run/{name}.pid")).unlink(missing_ok=True)
+            return False
+        return True
+
+    def _execute_anew(self, name: str) -> None:
+        if self._takes_its_files(name):
+            self.put(f"/proc/{self._pid(name)}/auxv", f"{time.monotonic()}")
+
+    def _restart(self, name: str) -> None:
         if self.took_off:
             self.took_off()
-        files = (self.text_optional(f"/etc/libvirt/{name}") or "" for name in ("qemu.conf", "libvirtd.conf"))
-        if any("broken" in text for text in files):
-            Path(self.path("/run/libvirtd.pid")).unlink(missing_ok=True)
+        if not self._takes_its_files(name):
             return
         # a tick later than everything before
         time.sleep(2 / TICKS)
-        self.daemon(int(self.unit["MainPID"]) + 1)
+        former = int(self.unit["MainPID"]) if name == "libvirtd" else self._pid(name) or 900
+        self.daemon(former + 1, name=name)
         if self.takes_up:
             for status in Path(self.path("/run/libvirt/qemu")).glob("*.xml"):
                 status.touch()

@@ -49,6 +49,11 @@ POOLS = {"": REFUSED, "[]": REFUSED, "a, b": REFUSED}
 
 VARIABLES: dict[tuple[str, str], dict[str, t.Any]] = {
     ("hypervisor", "hypervisor_managed_elsewhere"): WORDS,
+    ("hypervisor_daemon", "hypervisor_daemon_limits"): DICTIONARY,
+    ("hypervisor_daemon", "hypervisor_daemon_operators"): WORDS,
+    ("hypervisor_daemon", "hypervisor_daemon_sasl_mechanisms"): WORDS,
+    ("hypervisor_daemon", "hypervisor_daemon_settings"): DICTIONARY,
+    ("hypervisor_daemon", "hypervisor_daemon_tls_clients"): WORDS,
     ("hypervisor_hugepages", "hypervisor_hugepages_pools"): POOLS,
     ("hypervisor_launchers", "hypervisor_launchers_absent"): WORDS,
     ("hypervisor_launchers", "hypervisor_launchers_controllers"): WORDS,

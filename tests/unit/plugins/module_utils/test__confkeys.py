@@ -10,9 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.hypervisor.hardening.plugins.module_utils import _confkeys, _confkeys_fallback
+from ansible_collections.hypervisor.hardening.plugins.module_utils import (
+    _confkeys,
+    _confkeys_daemons,
+    _confkeys_fallback,
+)
 from ansible_collections.hypervisor.hardening.plugins.module_utils._confkeys import ConfError
-from ansible_collections.hypervisor.hardening.tests.unit.plugins.qemuconf_host import LENS_TEXT, make
+from ansible_collections.hypervisor.hardening.tests.unit.plugins.qemuconf_host import LENS_TEXT, make, put
 
 
 def test_a_lens_tells_keys_and_types() -> None:
@@ -51,8 +55,55 @@ def test_without_a_lens_the_table_answers(tmp_path: Path) -> None:
     assert len(keys.types) > 110
 
 
-def test_the_table_is_small() -> None:
-    assert Path(_confkeys_fallback.__file__).stat().st_size <= 4096
+def test_the_tables_are_small() -> None:
+    for table in (_confkeys_fallback, _confkeys_daemons):
+        assert Path(table.__file__).stat().st_size <= 4096
+
+
+# Entries as the lens of libvirt 9.0 has them.
+LIBVIRTD = """module Libvirtd =
+   let network_entry = bool_entry "listen_tls" | str_entry "tls_port"
+   let tls_authorization_entry = str_array_entry "tls_allowed_dn_list"
+   let keepalive_entry = int_entry "keepalive_interval" | int_entry "keepalive_count" | bool_entry "keepalive_required"
+"""
+
+
+def test_each_file_has_its_own_lens(tmp_path: Path) -> None:
+    host = make(tmp_path)
+    put(tmp_path, "/usr/share/augeas/lenses/libvirtd.aug", LIBVIRTD)
+    put(tmp_path, "/usr/share/augeas/lenses/libvirt_lockd.aug", 'let e = bool_entry "auto_disk_leases"')
+    keys = _confkeys.known(host, "libvirtd.conf")
+    assert (keys.source, keys.file) == ("lens", "libvirtd.conf")
+    assert keys.types == {
+        "listen_tls": _confkeys.BOOL,
+        "tls_port": _confkeys.STRING,
+        "tls_allowed_dn_list": _confkeys.LIST,
+        "keepalive_interval": _confkeys.INT,  # virConfGetValueInt
+        "keepalive_count": _confkeys.UINT,
+    }
+    assert _confkeys.known(host, "qemu-lockd.conf").types == {"auto_disk_leases": _confkeys.BOOL}
+    assert "no key of libvirtd.conf to the installed libvirt" in _confkeys.unknown("listen_tsl", keys)
+    assert "no libvirt since 7.0 reads this key" in _confkeys.unknown("keepalive_required", keys)
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "kind"),
+    [
+        ("libvirtd.conf", "tls_allowed_dn_list", _confkeys.LIST),
+        ("virtproxyd.conf", "listen_tcp", _confkeys.BOOL),
+        ("virtqemud.conf", "auth_unix_rw", _confkeys.STRING),
+        ("virtqemud.conf", "listen_tcp", None),
+        ("virtlogd.conf", "max_size", _confkeys.LENGTH),
+        ("virtlogd.conf", "auth_unix_rw", None),
+        ("network.conf", "firewall_backend", _confkeys.STRING),
+        ("notes.conf", "user", None),
+    ],
+)
+def test_without_a_lens_a_table_answers_for_the_daemons_files(
+    tmp_path: Path, file: str, key: str, kind: str | None
+) -> None:
+    keys = _confkeys.known(make(tmp_path, lens=False), file)
+    assert (keys.source, keys.types.get(key)) == ("fallback", kind)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.hypervisor.hardening.plugins.module_utils import _daemonunits
 from ansible_collections.hypervisor.hardening.plugins.module_utils._daemonunits import Units, assigned
 from ansible_collections.hypervisor.hardening.tests.unit.plugins.libvirthost import LibvirtHost
 
@@ -85,3 +86,56 @@ def test_a_unit_is_enabled_by_a_link_of_any_target(host: LibvirtHost) -> None:
     host.put(f"{ETC}/sockets.target.wants/libvirtd.socket", "")
     units = Units(host)
     assert (units.unit("libvirtd.socket").enabled, units.unit("libvirtd-tcp.socket").enabled) == (True, False)
+
+
+def test_a_running_daemon_tells_whether_systemd_made_its_sockets(host: LibvirtHost) -> None:
+    host.daemon(77, 500)
+    host.put("/proc/77/environ", "PATH=/bin\0LISTEN_FDS=3\0LISTEN_FDNAMES=libvirtd.socket\0")
+    assert _daemonunits.activated(host, "libvirtd")
+    host.put("/proc/77/environ", "PATH=/bin\0")
+    host.put(f"{VENDOR}/libvirtd.socket", SOCKET)
+    host.put(f"{ETC}/sockets.target.wants/libvirtd.socket", "")
+    assert not _daemonunits.activated(host, "libvirtd"), "it was started without them, whatever is enabled"
+
+
+def test_of_a_daemon_that_does_not_run_the_unit_tells(host: LibvirtHost) -> None:
+    host.put(f"{VENDOR}/libvirtd.socket", SOCKET)
+    assert not _daemonunits.activated(host, "libvirtd")
+    host.put(f"{ETC}/sockets.target.wants/libvirtd.socket", "")
+    assert _daemonunits.activated(host, "libvirtd")
+    host.link(f"{ETC}/libvirtd.socket", "/dev/null")
+    assert not _daemonunits.activated(host, "libvirtd"), "masked"
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "daemon"),
+    [
+        ("monolithic", "libvirtd.conf", "libvirtd"),
+        ("monolithic", "virtqemud.conf", ""),
+        ("monolithic", "virtlogd.conf", "virtlogd"),
+        ("monolithic", "network.conf", "libvirtd"),
+        ("modular", "libvirtd.conf", ""),
+        ("modular", "virtproxyd.conf", "virtproxyd"),
+        ("modular", "network.conf", "virtnetworkd"),
+        ("modular", "qemu-lockd.conf", "virtqemud"),
+        ("modular", "libvirt.conf", ""),
+        ("modular", "notes", ""),
+    ],
+)
+def test_who_reads_a_file(kind: str, file: str, daemon: str) -> None:
+    assert _daemonunits.reader(kind, file) == daemon
+
+
+@pytest.mark.parametrize(
+    ("daemon", "key", "units"),
+    [
+        ("libvirtd", "unix_sock_rw_perms", ["libvirtd.socket"]),
+        ("libvirtd", "unix_sock_group", ["libvirtd.socket", "libvirtd-ro.socket"]),
+        ("virtproxyd", "listen_tcp", ["virtproxyd-tcp.socket"]),
+        ("virtproxyd", "listen_addr", ["virtproxyd-tcp.socket", "virtproxyd-tls.socket"]),
+        ("virtqemud", "listen_tls", []),
+        ("libvirtd", "auth_unix_rw", []),
+    ],
+)
+def test_what_socket_units_decide(daemon: str, key: str, units: list[str]) -> None:
+    assert _daemonunits.decided_by(daemon, key) == units

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.hypervisor.hardening.plugins.module_utils import _info_configuration
+from ansible_collections.hypervisor.hardening.plugins.module_utils import _info_configuration, _libvirtd
 from ansible_collections.hypervisor.hardening.plugins.module_utils._infocontext import Context
+from ansible_collections.hypervisor.hardening.plugins.module_utils._journal import Journal
+from ansible_collections.hypervisor.hardening.plugins.module_utils._virconf import Document
 from ansible_collections.hypervisor.hardening.tests.unit.plugins.libvirthost import LibvirtHost, ticks_now
 from ansible_collections.hypervisor.hardening.tests.unit.plugins.qemuconf_host import LENS_TEXT
 
@@ -115,3 +117,18 @@ def test_newer_than_the_daemon(host: LibvirtHost, ticks: int | None, newer: bool
 def test_qemu_conf_goes_by_its_meaning(host: LibvirtHost) -> None:
     host.daemon(77, ticks_now() + 10**6)
     assert look(host, "qemu.conf")["newer_than_daemon"] is False
+
+
+def test_what_a_daemon_has_loaded_that_executed_itself_anew(host: LibvirtHost) -> None:
+    """Its process is older than the file, whatever it has loaded since."""
+    path = "/etc/libvirt/virtlogd.conf"
+    host.put("/usr/sbin/virtlogd")
+    host.daemon(90, 400, name="virtlogd")
+    host.put(path, "max_size = 5\n")
+    assert look(host, "virtlogd.conf")["newer_than_daemon"] is True
+    loaded = _libvirtd.meaning_digest(Document.parse(b"max_size = 5\n"))
+    process = _libvirtd.daemon(host, "virtlogd").process
+    Journal(host, by="test").mark_loaded(path, loaded, process=process)
+    assert look(host, "virtlogd.conf")["newer_than_daemon"] is False
+    host.put(path, "max_size = 6\n")
+    assert look(host, "virtlogd.conf")["newer_than_daemon"] is True

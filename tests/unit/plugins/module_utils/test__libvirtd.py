@@ -82,6 +82,52 @@ def test_both_are_installed_and_none_runs(host: LibvirtHost, enabled: list[str],
     assert (found.kind, found.active, found.idle) == (kind, False, bool(sockets))
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "uri"),
+    [
+        ("libvirtd", "monolithic", "qemu:///system?mode=legacy"),
+        ("virtqemud", "modular", "qemu:///system?mode=direct"),
+        ("virtproxyd", "modular", "qemu:///system?mode=legacy"),
+        ("virtnetworkd", "modular", "network:///system?mode=direct"),
+        ("virtlogd", "beside", "virtlogd:///system"),
+    ],
+)
+def test_each_daemon_by_its_name(host: LibvirtHost, name: str, kind: str, uri: str) -> None:
+    host.put(f"/usr/sbin/{name}", "")
+    host.daemon(80, 500, name=name)
+    found = _libvirtd.daemon(host, name)
+    assert (found.kind, found.uri, found.pid, found.restart_units) == (kind, uri, 80, (f"{name}.service",))
+    assert _libvirtd.daemon(host, "virtsecretd") == Layout("none")
+
+
+def test_a_daemon_that_executes_itself_anew_is_another_process(host: LibvirtHost) -> None:
+    host.daemon(80, 500, name="virtlogd")
+    before = _libvirtd.daemon(host, "virtlogd").process
+    assert _libvirtd.daemon(host, "virtlogd").process == before
+    host.put("/proc/80/auxv", "other addresses")
+    assert _libvirtd.daemon(host, "virtlogd").process != before
+
+
+@pytest.mark.parametrize(
+    ("enabled", "running", "rivals"),
+    [
+        (["libvirtd.socket"], [], ["libvirtd"]),
+        (["virtqemud.socket", "virtproxyd.socket"], [], ["virtqemud"]),
+        (["libvirtd.socket", "virtqemud.socket"], [], ["libvirtd", "virtqemud"]),
+        (["virtqemud.socket"], ["libvirtd"], ["libvirtd", "virtqemud"]),
+        ([], [], []),
+    ],
+)
+def test_both_layouts_at_once(host: LibvirtHost, enabled: list[str], running: list[str], rivals: list[str]) -> None:
+    host.put("/usr/sbin/virtqemud", "")
+    host.listen(LIBVIRT_SOCK)
+    for unit in enabled:
+        enable(host, unit)
+    for number, name in enumerate(running):
+        host.daemon(80 + number, 500, name=name)
+    assert _libvirtd.rivals(host) == rivals
+
+
 def test_nothing_is_installed(host: LibvirtHost) -> None:
     os.unlink(host.path("/usr/sbin/libvirtd"))
     assert _libvirtd.layout(host) == Layout("none")

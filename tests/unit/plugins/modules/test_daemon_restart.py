@@ -76,4 +76,4 @@ def test_no_time_to_wait(host: LibvirtHost, capsys: pytest.CaptureFixture[str], 
 def test_the_documented_default(host: LibvirtHost, capsys: pytest.CaptureFixture[str]) -> None:
     options = yaml.safe_load(daemon_restart.DOCUMENTATION)["options"]
     result = run(capsys, _ansible_check_mode=True)
-    assert result["invocation"]["module_args"] == {name: option["default"] for name, option in options.items()}
+    assert result["invocation"]["module_args"] == {name: option.get("default") for name, option in options.items()}
