@@ -43,6 +43,35 @@ class Departure:
         return f"{self.name}: {self.reason}"
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A parameter that was asked for: its running value, what this run makes it, and what the next boot does, by which
+    file. None: not known, or the kernel's own default."""
+
+    name: str
+    before: str | None
+    after: str | None
+    boot: str | None
+    boot_by: str | None
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What one domain of the kernel has to become.
+
+    ``content``: that of our file, None for none; ``overridden``: what the next boot will not, or may not, make as
+    wanted; ``waiting``: what only a boot changes.
+    """
+
+    entries: tuple[Entry, ...] = ()
+    values: tuple[Value, ...] = ()
+    content: str | None = None
+    left_alone: tuple[Departure, ...] = ()
+    overridden: tuple[Departure, ...] = ()
+    waiting: tuple[Departure, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
 def text(value: t.Any) -> str:
     """A value of an option as the kernel takes it: switches are 1 and 0.
 
@@ -71,10 +100,24 @@ def write(host: Host, values: t.Iterable[Value], journal: Journal) -> None:
             kept = _put_back(host, reversed(done), journal)
             raise KernelError(
                 f"{value.name}: the kernel refused {value.after!r} in {value.path} ({error.strerror}), so it is "
-                f"{value.before!r} still. {kept} In a container, most of the kernel is the machine's and not to be "
-                "changed from inside."
+                f"{value.before!r} still. {kept}"
             ) from None
         done.append(value)
+
+
+def check(host: Host, values: t.Iterable[Value]) -> None:
+    """Have the kernel say whether the files can be opened for writing; nothing is written.
+
+    :raises KernelError: one cannot.
+    """
+    for value in values:
+        try:
+            host.write_kernel(value.path, value.after, rehearse=True)
+        except OSError as error:
+            raise KernelError(
+                f"{value.name} is {value.before} and cannot be made {value.after}: {value.path} cannot be written "
+                f"({error.strerror}). Nothing was done. In a container the kernel is the machine's: run this there."
+            ) from None
 
 
 def _put_back(host: Host, done: t.Iterable[Value], journal: Journal) -> str:

@@ -125,8 +125,8 @@ def plan(ksm: Ksm, available: int, *, without_headroom: bool) -> Step | None:
     if needed > available and not without_headroom:
         raise KernelError(
             f"KSM: {ksm.merged} pages are merged. To take them apart needs {needed} KiB at once, and the host has "
-            f"{available} KiB (MemAvailable), so the kernel would kill guests. Nothing was done. Migrate guests away or "
-            "stop some first, or set ksm_without_headroom.",
+            f"{available} KiB (MemAvailable), so the kernel would kill guests. Nothing was done. Migrate guests away "
+            "or stop some first, or set ksm_without_headroom.",
             needed_kib=needed,
             available_kib=available,
         )
@@ -134,8 +134,8 @@ def plan(ksm: Ksm, available: int, *, without_headroom: bool) -> Step | None:
     for service in services:
         if service.path == service.mask:
             raise KernelError(
-                f"{service.path} turns KSM on at boot, and is a file of this host's own, which no mask can cover. Nothing "
-                "was done. Remove it and run again."
+                f"{service.path} turns KSM on at boot, and is a file of this host's own, which no mask can cover. "
+                "Nothing was done. Remove it and run again."
             )
     unmerge = None if ksm.off or not ksm.present else Value("KSM", RUN, str(ksm.run), _STOP)
     return Step(unmerge, services) if unmerge or services else None
@@ -164,8 +164,8 @@ def apply(host: Host, step: Step, journal: Journal) -> None:
         host.write_kernel(RUN, _STOP)
     except OSError as error:
         raise KernelError(
-            f"KSM: the kernel did not take all merged pages apart ({error.strerror}). What is merged still is as it was; "
-            "run again when there is more free memory.",
+            f"KSM: the kernel did not take all merged pages apart ({error.strerror}). What is merged still is as it "
+            "was; run again when there is more free memory."
         ) from None
 
 
