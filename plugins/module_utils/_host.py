@@ -445,7 +445,7 @@ class Host:
             os.close(fd)
 
     def write_kernel(self, path: str, value: str, *, rehearse: bool = False) -> None:
-        """Write a running value under /proc or /sys, in one write(2), as the kernel wants it. ``rehearse``: only open."""
+        """Write a running value of /proc or /sys in one write(2), as the kernel wants it; ``rehearse``: only open."""
         fd = os.open(self.path(path), os.O_WRONLY | os.O_CLOEXEC)
         try:
             if not rehearse:

@@ -50,6 +50,8 @@ POOLS = {"": REFUSED, "[]": REFUSED, "a, b": REFUSED}
 VARIABLES: dict[tuple[str, str], dict[str, t.Any]] = {
     ("hypervisor", "hypervisor_managed_elsewhere"): WORDS,
     ("hypervisor_hugepages", "hypervisor_hugepages_pools"): POOLS,
+    ("hypervisor_kernel", "hypervisor_kernel_module_parameters"): DICTIONARY,
+    ("hypervisor_kernel", "hypervisor_kernel_sysctls"): DICTIONARY,
     ("hypervisor_launchers", "hypervisor_launchers_absent"): WORDS,
     ("hypervisor_launchers", "hypervisor_launchers_controllers"): WORDS,
     ("hypervisor_launchers", "hypervisor_launchers_devices"): WORDS,
