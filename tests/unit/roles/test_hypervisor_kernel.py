@@ -17,7 +17,7 @@ from ansible_collections.hypervisor.hardening.plugins.module_utils import _kvmde
 
 ROLE = Path(__file__).parents[3] / "roles/hypervisor_kernel"
 
-# id: (level, mode) of the catalogue. auto: a role may apply it; optin: only when the operator asks for it. The last three
+# id: (level, mode) of the catalogue. auto: a role may apply it; optin: only when the operator asks for it. The last 3
 # are parts of coredump-policy, host-sysctl-kernel-hardening and l1d-flush-on-vmentry with a trade-off of their own.
 CATALOGUE = {
     "kvm-vmware-backdoor-off": ("baseline", "auto"),
