@@ -152,12 +152,6 @@ def plan(found: t.Mapping[str, Sysctl], wanted: t.Mapping[str, Wish], optional: 
         if running is None:
             left.append(Departure(name, "this kernel has no such parameter"))
             continue
-        boot = _kernelconf.Setting(_for_boot(sysctl, wish), FILE)
-        lines.append(f"{name} = {boot.value}\n")
-        if sysctl.later:
-            boot = sysctl.later
-            if not wish.granted_by(boot.value):
-                overridden.append(_overridden(boot, name))
         after = running
         if not wish.granted_by(running):
             if running == _FINAL.get(name):
@@ -165,6 +159,12 @@ def plan(found: t.Mapping[str, Sysctl], wanted: t.Mapping[str, Wish], optional: 
             else:
                 after = _now(name, wish)
                 values.append(Value(name, path(name), running, after, final=after == _FINAL.get(name)))
+        boot = _kernelconf.Setting(_for_boot(sysctl, wish, after), FILE)
+        lines.append(f"{name} = {boot.value}\n")
+        if sysctl.later:
+            boot = sysctl.later
+            if not wish.granted_by(boot.value):
+                overridden.append(_overridden(boot, name))
         entries.append(Entry(name, running, after, boot.value, boot.path))
         warnings += _hazards(name, wish)
     warnings += [f"{one.name} = {one.after} cannot be taken back before the next boot." for one in values if one.final]
@@ -183,11 +183,11 @@ def _now(name: str, wish: Wish) -> str:
     return str(_INSTEAD.get((name, int(wish.value)), wish.value)) if wish.least else wish.value
 
 
-def _for_boot(sysctl: Sysctl, wish: Wish) -> str:
+def _for_boot(sysctl: Sysctl, wish: Wish, running: str) -> str:
     """A host that is stricter than at least asked for stays so."""
     if not wish.least:
         return wish.value
-    known = (integer(text) for text in (sysctl.running, sysctl.elsewhere and sysctl.elsewhere.value) if text)
+    known = (integer(text) for text in (running, sysctl.elsewhere and sysctl.elsewhere.value) if text)
     greater = [number for number in known if number is not None and number >= int(wish.value)]
     return str(max(greater)) if greater else _now(sysctl.name, wish)
 

@@ -83,7 +83,7 @@ UNIT
 systemctl daemon-reload
 systemctl enable --now --quiet ksm.service
 """
-# Memory that can be merged, as QEMU has it (madvise(2)), and whose content is looked at afterwards; what takes the rest.
+# Memory that can be merged, as that of QEMU (madvise(2)), its content looked at afterwards; and what takes the rest.
 MERGEABLE_MIB = 192
 MERGEABLE = f"""
 import hashlib, mmap, signal, sys

@@ -9,7 +9,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ansible_collections.hypervisor.hardening.plugins.module_utils import _sysctls
@@ -75,6 +75,7 @@ def test_a_stricter_host_stays_so(host: KernelHost, running: str, elsewhere: str
     st.integers(0, 4),
     st.sampled_from(["kernel.perf_event_paranoid", KPTR, BPF]),
 )
+@example(0, 1, 1, BPF)
 def test_at_least_never_weakens_and_is_done_in_one_go(
     running: int, elsewhere: int | None, least: int, name: str
 ) -> None:
@@ -97,6 +98,14 @@ def test_a_later_file_is_named(host: KernelHost) -> None:
     assert [one.name for one in found.overridden] == [KPTR]
     assert "/etc/sysctl.d/zzz-operator.conf sets it to 0 at the next boot, after" in found.overridden[0].reason
     assert (found.entries[0].boot, found.entries[0].boot_by) == ("0", "/etc/sysctl.d/zzz-operator.conf")
+
+
+def test_an_earlier_file_does_not_count(host: KernelHost) -> None:
+    host.put("/etc/sysctl.d/99-sysctl.conf", f"{KPTR} = 0\n")
+    host.put("/run/sysctl.d/zz-guests.conf", f"{KPTR} = 0\n")
+    found = plan(host, {KPTR: 1})
+    assert found.overridden == ()
+    assert found.entries[0].boot_by == FILE
 
 
 def test_a_later_file_that_agrees_is_no_matter(host: KernelHost) -> None:
