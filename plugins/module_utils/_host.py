@@ -444,12 +444,13 @@ class Host:
         finally:
             os.close(fd)
 
-    def write_kernel(self, path: str, value: str) -> None:
-        """Write a running value under /proc or /sys, in one write(2), as the kernel wants it."""
+    def write_kernel(self, path: str, value: str, *, rehearse: bool = False) -> None:
+        """Write a running value of /proc or /sys in one write(2), as the kernel wants it; ``rehearse``: only open."""
         fd = os.open(self.path(path), os.O_WRONLY | os.O_CLOEXEC)
         try:
-            os.write(fd, value.encode())
-            self.changed = True
+            if not rehearse:
+                os.write(fd, value.encode())
+                self.changed = True
         finally:
             os.close(fd)
 

@@ -161,11 +161,7 @@ def _module(reader: Reader, name: str, modprobe: _kernelconf.Modprobe) -> dict[s
 def _parameters(
     reader: Reader, modprobe: _kernelconf.Modprobe, running: t.Sequence[str], boot: _kernelconf.Boot
 ) -> t.Iterator[dict[str, t.Any]]:
-    # libkmod appends the command line to what modprobe.d says, so that counts
-    if boot.words is None:
-        of_boot = _kernelconf.module_options(running, "/proc/cmdline")
-    else:
-        of_boot = _kernelconf.module_options(boot.words, boot.path or "")
+    of_boot = _kernelconf.by_command_line(boot, running)
     for name, switch in _PARAMETERS.items():
         module, _dot, parameter = name.partition(".")
         value = reader.text(f"/sys/module/{module}/parameters/{parameter}")

@@ -72,6 +72,16 @@ def module_options(parameters: t.Iterable[str], path: str) -> dict[tuple[str, st
     return found
 
 
+def by_command_line(boot: Boot, running: t.Sequence[str]) -> dict[tuple[str, str], Setting]:
+    """The parameters of modules on the next boot's command line; where that is not known, on the running kernel's.
+
+    libkmod appends the command line to what modprobe.d says, so that it counts.
+    """
+    if boot.words is None:
+        return module_options(running, "/proc/cmdline")
+    return module_options(boot.words, boot.path or "")
+
+
 def modprobe(reader: Reader) -> Modprobe:
     """What modprobe.d says; of several values of a parameter the kernel takes the last one."""
     found = Modprobe()
@@ -94,17 +104,15 @@ def _directive(found: Modprobe, directive: str, module: str, rest: list[str], pa
         found.disabled[module] = path
 
 
-def sysctls(reader: Reader, names: t.Iterable[str]) -> dict[str, Setting]:
-    """What sysctl.d sets of these kernel parameters (their names with dots); an exact name beats a pattern."""
+def sysctls(reader: Reader, names: t.Iterable[str], *, without: str = "") -> dict[str, Setting]:
+    """What sysctl.d sets of these kernel parameters (their names with dots); an exact name beats a pattern.
+
+    :param without: the path of a file that does not count.
+    """
     exact: dict[str, Setting] = {}
     patterns: dict[str, Setting] = {}
-    for path in _fragments(reader, _SYSCTL):
-        for line in (reader.text(path) or "").splitlines():
-            key, equals, value = line.strip().partition("=")
-            key = key.strip().lstrip("-").strip()
-            if not equals or key.startswith(("#", ";")):
-                continue
-            (patterns if any(sign in key for sign in "*?[") else exact)[_dotted(key)] = Setting(value.strip(), path)
+    for key, setting in _sysctl_lines(reader, without):
+        (patterns if any(sign in key for sign in "*?[") else exact)[key] = setting
     found = {}
     for name in names:
         matching = [setting for pattern, setting in patterns.items() if fnmatch.fnmatchcase(name, pattern)]
@@ -113,7 +121,24 @@ def sysctls(reader: Reader, names: t.Iterable[str]) -> dict[str, Setting]:
     return found
 
 
-def _dotted(key: str) -> str:
+def later_sysctls(reader: Reader, names: t.Collection[str], path: str) -> dict[str, Setting]:
+    """What files of sysctl.d that are read after ``path`` set of these parameters by their exact names."""
+    after = path.rpartition("/")[2]
+    lines = _sysctl_lines(reader, path)
+    return {key: found for key, found in lines if key in names and found.path.rpartition("/")[2] > after}
+
+
+def _sysctl_lines(reader: Reader, without: str) -> t.Iterator[tuple[str, Setting]]:
+    for path in _fragments(reader, _SYSCTL):
+        for line in (reader.text(path) or "").splitlines() if path != without else ():
+            key, equals, value = line.strip().partition("=")
+            key = key.strip().lstrip("-").strip()
+            if equals and not key.startswith(("#", ";")):
+                yield dotted(key), Setting(value.strip(), path)
+
+
+def dotted(key: str) -> str:
+    """The name of a kernel parameter with dots, in whichever of its two forms it is given."""
     # sysctl.d(5): if the first separator is a slash, slashes and dots change places.
     first = re.search(r"[./]", key)
     return key.translate({ord("."): "/", ord("/"): "."}) if first and first[0] == "/" else key

@@ -193,6 +193,17 @@ def apply(host: Host, changes: t.Sequence[Change], journal: Journal) -> None:
 
     :raises HostError: systemctl refused, with its own words.
     """
+    write(host, changes, journal)
+    if changes:
+        _systemctl(host, "daemon-reload")
+    enable = [change.file.unit for change in changes if change.file.wanted_by and change.file.text is not None]
+    if enable:
+        _systemctl(host, "enable", "--quiet", "--", *enable)
+        host.changed = True
+
+
+def write(host: Host, changes: t.Iterable[Change], journal: Journal) -> None:
+    """Write and remove files, journal first: all there is to do for those that are no units."""
     for change in changes:
         path, text = change.file.path, change.file.text
         if text is None:
@@ -205,12 +216,6 @@ def apply(host: Host, changes: t.Sequence[Change], journal: Journal) -> None:
             journal.record_file(path, text.encode())
             before = (change.before or "").encode("utf-8", "surrogateescape")
             host.write(path, text.encode(), expected=before, mode=0o644)
-    if changes:
-        _systemctl(host, "daemon-reload")
-    enable = [change.file.unit for change in changes if change.file.wanted_by and change.file.text is not None]
-    if enable:
-        _systemctl(host, "enable", "--quiet", "--", *enable)
-        host.changed = True
 
 
 def _systemctl(host: Host, *words: str) -> None:

@@ -55,6 +55,8 @@ VARIABLES: dict[tuple[str, str], dict[str, t.Any]] = {
     ("hypervisor_daemon", "hypervisor_daemon_settings"): DICTIONARY,
     ("hypervisor_daemon", "hypervisor_daemon_tls_clients"): WORDS,
     ("hypervisor_hugepages", "hypervisor_hugepages_pools"): POOLS,
+    ("hypervisor_kernel", "hypervisor_kernel_module_parameters"): DICTIONARY,
+    ("hypervisor_kernel", "hypervisor_kernel_sysctls"): DICTIONARY,
     ("hypervisor_launchers", "hypervisor_launchers_absent"): WORDS,
     ("hypervisor_launchers", "hypervisor_launchers_controllers"): WORDS,
     ("hypervisor_launchers", "hypervisor_launchers_devices"): WORDS,
