@@ -177,12 +177,12 @@ def _apparmor(definition: Definition, around: Surroundings, path: str) -> LayerV
         return LayerVerdict("apparmor", False, "the kernel does not run it", "")
     if _without_label(definition, "apparmor"):
         return LayerVerdict("apparmor", False, "the definition takes the guest out of it", "")
-    profile = f"/etc/apparmor.d/libvirt/libvirt-{definition.uuid}"
     return LayerVerdict(
         "apparmor",
         True,
         "the guest's profile is made of its definition, which does not name the path",
-        f'the rule "{path}" rw, (or r,) in {profile}, which libvirt keeps; its .files are written anew at each start',
+        f'the rule "{path}" rw, (or r,) in the profile libvirt-{definition.uuid} alone: grants of the module '
+        "apparmor_local, which keep it there, for libvirt deletes the profile when the guest stops",
     )
 
 
