@@ -103,7 +103,9 @@ def plan(state: State, wanted: Wanted) -> Plan:
         uuid = _uuid(state, guest, "memfd_fallback")
         if state.memfd_works is False:
             own.setdefault(uuid, []).extend(_aagrants.memfd_fallback(state.memfd_directory, uuid))
-    helper = [rule for path in state.pools for rule in _aagrants.pool(path)] if wanted.pools else []
+    known = state.texts.get(state.helper, "")
+    pools = [path for path in state.pools if f" {path}/** r," not in known] if wanted.pools else []
+    helper = [rule for path in pools for rule in _aagrants.pool(path)]
     helper += [_aagrants.kept(_profile(uuid)) for uuid in sorted(own)]
     _refuse_no_place(state, everyone, own, helper)
     edits = [

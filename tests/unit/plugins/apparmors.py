@@ -30,6 +30,15 @@ NEW = """\
   include if exists <local/abstractions/libvirt-qemu>
 """
 OLD = "  /dev/kvm rw,\n  #include <local/abstractions/libvirt-qemu>\n"
+HELPER_TEXT = """\
+#include <tunables/global>
+
+profile virt-aa-helper /usr/lib/libvirt/virt-aa-helper {
+  /var/lib/libvirt/images/** r,
+  /**.img r,
+  include if exists <local/usr.lib.libvirt.virt-aa-helper>
+}
+"""
 _INCLUDE_RE = re.compile(r"^\s*#?include (if exists )?<([^>]+)>$", re.MULTILINE)
 
 
@@ -48,8 +57,7 @@ class ArmorHost(LibvirtHost):
             self.put(f"{ETC}/local/abstractions/libvirt-qemu", "# Site\n  /srv/site r,")
         self.put(
             HELPER,
-            "#include <tunables/global>\n\nprofile virt-aa-helper /usr/lib/libvirt/virt-aa-helper {\n  /**.img r,\n"
-            "  include if exists <local/usr.lib.libvirt.virt-aa-helper>\n}\n",
+            HELPER_TEXT,
         )
         self.load(HELPER, "virt-aa-helper")
 

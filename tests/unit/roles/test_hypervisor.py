@@ -24,7 +24,7 @@ RESTART = "hypervisor.hardening.daemon_restart"
 
 def test_the_restart_comes_after_all_that_may_need_one_and_before_the_guests_are_looked_at() -> None:
     steps = [_role(task).rpartition("_")[2] or task["ansible.builtin.include_tasks"]["file"] for task in TASKS]
-    assert steps == ["mounts", "hugepages", "qemu", "restart.yml", "taps", "launchers", "verify", "audit"]
+    assert steps == ["mounts", "hugepages", "qemu", "restart.yml", "taps", "launchers", "mac", "verify", "audit"]
     assert RESTART in read("hypervisor/tasks/restart.yml")[0]
 
 
@@ -37,7 +37,7 @@ def test_no_role_restarts_by_itself() -> None:
 
 def test_each_role_has_its_switch() -> None:
     switches = {role: task["when"] for task in TASKS if (role := _role(task))}
-    assert len(switches) == 7
+    assert len(switches) == 8
     for role, conditions in switches.items():
         assert f"{role}_enabled | bool" in ([conditions] if isinstance(conditions, str) else conditions)
 

@@ -93,6 +93,11 @@ def test_check_then_change_then_nothing(host: ArmorHost, capsys: pytest.CaptureF
         "/etc/libvirt/storage/data.xml",
         "<pool type='dir'><name>data</name><target><path>/data/vm</path></target></pool>",
     )
+    # Its profile reads this one anyway.
+    host.put(
+        "/etc/libvirt/storage/default.xml",
+        "<pool type='dir'><name>default</name><target><path>/var/lib/libvirt/images</path></target></pool>",
+    )
     before = tree(host)
     predicted = run(capsys, _ansible_check_mode=True, **wanted)
     assert tree(host) == before
