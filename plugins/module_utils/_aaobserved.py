@@ -63,9 +63,10 @@ class State:
     memfd_directory: str = "/tmp"
 
 
-def observe(host: Host, paths: t.Collection[str], *, memfd: bool) -> State:
+def observe(host: Host, owner: str, paths: t.Collection[str] = (), *, memfd: bool = False) -> State:
     """Read the policy's files, the loaded profiles and the guests; nothing of that where AppArmor does not run.
 
+    :param owner: the module whose additions these are.
     :param paths: what is to be granted.
     :param memfd: whether memfd_create(2) is to be tried.
     """
@@ -97,7 +98,7 @@ def observe(host: Host, paths: t.Collection[str], *, memfd: bool) -> State:
         beside=tuple(name for name in host.list(f"{ETC}/{DIRECTORY}") if name != OURS and not name.startswith(".")),
         helper=helper,
         helper_local=helper_local,
-        helper_stale=_stale(host, helper, texts[helper]) if _aatext.block(local_text) else None,
+        helper_stale=_stale(host, helper, texts[helper]) if _aatext.block(local_text, owner) else None,
         texts=texts,
         uuids=uuids,
         running=running,

@@ -1,15 +1,13 @@
 # Copyright: hypervisor.hardening contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files of AppArmor's policy as text: our block in them, what they include, and a guest's own profile. Pure."""
+"""Text of AppArmor's policy: the blocks that modules keep in files, what these include, a guest's own profile. Pure."""
 
 from __future__ import annotations
 
 import re
 import typing as t
 
-BEGIN, END = "  # BEGIN hypervisor.hardening", "  # END hypervisor.hardening"
-_BLOCK_RE = re.compile(rf"^{BEGIN}\n(.*?)^{END}\n", re.MULTILINE | re.DOTALL)
 _INCLUDE_RE = re.compile(r"^[ \t]*#?include[ \t]+(if exists[ \t]+)?<([^>\n]+)>[ \t]*$", re.MULTILINE)
 _HEAD_RE = re.compile(r'^[ \t]*(?:profile[ \t]+)?("[^"\n]+"|[\w./@{}-]+)[^\n{]*\{[ \t]*$', re.MULTILINE)
 _TEMPLATE_NAME = "LIBVIRT_TEMPLATE"
@@ -26,20 +24,20 @@ def profile_name(text: str) -> str:
     return found[1].strip('"') if found else ""
 
 
-def block(text: str) -> list[str]:
-    """The lines of our block; none where there is no block."""
-    found = _BLOCK_RE.search(text)
+def block(text: str, owner: str) -> list[str]:
+    """The lines of the block that a module keeps in a file; none where there is no block."""
+    found = _block_re(owner).search(text)
     return found[1].splitlines() if found else []
 
 
-def with_block(text: str, lines: t.Sequence[str], *, inside: bool = False) -> str:
-    """The text with these lines as our block, in the place of the one that is there; without one for no lines.
+def with_block(text: str, owner: str, lines: t.Sequence[str], *, inside: bool = False) -> str:
+    """The text with these lines as the module's block, in the place of the one that is there; without one for no lines.
 
     :param inside: a new block goes before the last brace, into the profile, not to the end.
     """
-    new = "".join(f"{line}\n" for line in (BEGIN, *lines, END)) if lines else ""
-    if _BLOCK_RE.search(text):
-        return _BLOCK_RE.sub(lambda _match: new, text, count=1)
+    new = "".join(f"{line}\n" for line in (_mark("BEGIN", owner), *lines, _mark("END", owner))) if lines else ""
+    if _block_re(owner).search(text):
+        return _block_re(owner).sub(lambda _match: new, text, count=1)
     if not new:
         return text
     if inside:
@@ -47,6 +45,15 @@ def with_block(text: str, lines: t.Sequence[str], *, inside: bool = False) -> st
         at = text.rfind("\n", 0, at) + 1
         return text[:at] + new + text[at:]
     return text + ("\n" if text and not text.endswith("\n") else "") + new
+
+
+def _mark(word: str, owner: str) -> str:
+    return f"  # {word} hypervisor.hardening.{owner}"
+
+
+def _block_re(owner: str) -> re.Pattern[str]:
+    begin, end = (re.escape(_mark(word, owner)) for word in ("BEGIN", "END"))
+    return re.compile(rf"^{begin}\n(.*?)^{end}\n", re.MULTILINE | re.DOTALL)
 
 
 def guest_profile(template: str, uuid: str) -> str:

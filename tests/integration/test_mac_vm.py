@@ -1,7 +1,7 @@
 # Copyright: hypervisor.hardening contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""apparmor_local and its role in a virtual machine whose kernel enforces AppArmor: what guests get, and what none gets."""
+"""apparmor_local and its role where the kernel enforces AppArmor: what a guest gets, and what no other gets."""
 
 from __future__ import annotations
 

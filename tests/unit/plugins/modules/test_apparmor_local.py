@@ -106,18 +106,19 @@ def test_check_then_change_then_nothing(host: ArmorHost, capsys: pytest.CaptureF
     assert {**predicted, "invocation": None, "helper_loaded": True} == {**done, "invocation": None}
     assert done["changed"] is True
     assert host.text(OURS) == (
-        "  # BEGIN hypervisor.hardening\n  deny /dev/snd/* rw,\n"
-        '  "/srv/isos/" r,\n  "/srv/isos/**" rk,\n  # END hypervisor.hardening\n'
+        "  # BEGIN hypervisor.hardening.apparmor_local\n  deny /dev/snd/* rw,\n"
+        '  "/srv/isos/" r,\n  "/srv/isos/**" rk,\n  # END hypervisor.hardening.apparmor_local\n'
     )
     assert host.text(HELPER_LOCAL) == (
-        '  # BEGIN hypervisor.hardening\n  "/data/vm/" r,\n  "/data/vm/**" r,\n'
-        f'  deny "{profile(WEB)}" w,\n  # END hypervisor.hardening\n'
+        '  # BEGIN hypervisor.hardening.apparmor_local\n  "/data/vm/" r,\n  "/data/vm/**" r,\n'
+        f'  deny "{profile(WEB)}" w,\n  # END hypervisor.hardening.apparmor_local\n'
     )
     # As libvirt makes it: virt-aa-helper.c, create_profile.
     assert host.text(profile(WEB)) == (
         f"#include <tunables/global>\n\nprofile libvirt-{WEB} {{\n  #include <abstractions/libvirt-qemu>\n"
         f"  #include <libvirt/libvirt-{WEB}.files>\n"
-        '  # BEGIN hypervisor.hardening\n  "/srv/option.rom" rk,\n  # END hypervisor.hardening\n}\n'
+        '  # BEGIN hypervisor.hardening.apparmor_local\n  "/srv/option.rom" rk,\n'
+        "  # END hypervisor.hardening.apparmor_local\n}\n"
     )
     assert {one["path"]: len(one["rules"]) for one in done["files"]} == {OURS: 3, HELPER_LOCAL: 3, profile(WEB): 1}
     assert sum("--replace" in call for call in host.calls) == 1, "only virt-aa-helper's profile is loaded"
