@@ -81,7 +81,7 @@ def test_a_file_is_for_the_guest_that_it_is_granted_to_and_stays_so(host: rig.Vi
         guests.start(host, web())
     assert denials(host, WEB, GIVEN) == 1
 
-    wanted = {"grants": [{"path": GIVEN, "guest": WEB}]}
+    wanted: dict[str, t.Any] = {"grants": [{"path": GIVEN, "guest": WEB}]}
     before, loaded = script(host, ON_DISK), script(host, LOADED)
     predicted = local(host, check_mode=True, **wanted)
     assert predicted["changed"] is True
@@ -212,6 +212,41 @@ def test_the_helper_reads_what_images_of_a_pool_are_built_on(host: rig.VirtualMa
     finally:
         guests.stop_all(host)
         guests.virsh(host, "pool-undefine", "data")
+
+
+def test_access_opens_what_keeps_one_guest_out_and_no_other(host: rig.VirtualMachine) -> None:
+    private = GIVEN.rpartition("/")[0]
+    script(host, f"chmod 0700 {private}; chmod 0600 {private}/*")
+    wanted: dict[str, t.Any] = {"grants": [{"guest": "web", "path": GIVEN}]}
+    try:
+        host.put("/run/web.xml", web().xml().encode())
+        guests.virsh(host, "define", "/run/web.xml")
+        with pytest.raises(rig.RigError):
+            guests.virsh(host, "start", "web")
+        before, loaded = script(host, ON_DISK), script(host, LOADED)
+        predicted = modules.call(host, "guest_access", check_mode=True, **wanted)
+        assert (script(host, ON_DISK), script(host, LOADED)) == (before, loaded)
+        done = modules.call(host, "guest_access", **wanted)
+        assert done.get("changed") is True, done
+        assert done["grants"] == predicted["grants"]
+        assert done["grants"][0]["granted"] is True
+        assert modules.call(host, "guest_access", **wanted)["changed"] is False
+        for _start in range(2):
+            guests.virsh(host, "start", "web")
+            assert label(host, "web") == f"libvirt-{WEB} (enforce)\n"
+            guests.virsh(host, "destroy", "web")
+        denied = denials(host, DB, GIVEN)
+        with pytest.raises(rig.RigError):
+            guests.start(host, db())
+        assert denials(host, DB, GIVEN) == denied + 1, "permissions let it in, AppArmor does not"
+        # guest_access names guests that are there.
+        taken = modules.call(host, "guest_access", grants=[{"guest": WEB, "path": GIVEN, "state": "absent"}])
+        assert taken.get("changed") is True, taken
+        with pytest.raises(rig.RigError):
+            guests.virsh(host, "start", "web")
+        assert host.run(["stat", "-c", "%a", GIVEN]).stdout == "600\n"
+    finally:
+        script(host, f"chmod 0755 {private}; chmod 0644 {private}/*")
 
 
 def test_the_role_holds_it_and_says_what_does_not_confine(host: rig.VirtualMachine) -> None:
