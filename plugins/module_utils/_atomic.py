@@ -166,6 +166,15 @@ def attributes(path: str) -> dict[str, bytes]:
     return {name: os.getxattr(path, name) for name in os.listxattr(path) if name not in _BOUND_TO_CONTENT}
 
 
+def identity(path: str) -> tuple[int, ...] | None:
+    """What another content would not share: None where there is no such file."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def sync_directory(path: str) -> None:
     """Make what was created, renamed or removed in a directory survive a crash (fsync(2))."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

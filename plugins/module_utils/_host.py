@@ -161,6 +161,11 @@ class Host:
 
         return attributes(self.path(path))
 
+    def set_attribute(self, path: str, name: str, value: bytes) -> None:
+        """setxattr(2), never through a symlink."""
+        os.setxattr(self.path(path), name, value, follow_symlinks=False)
+        self.changed = True
+
     def readlink(self, path: str) -> str:
         return os.readlink(self.path(path))
 
@@ -343,23 +348,23 @@ class Host:
         self, path: str, data: bytes, *, expected: bytes | None = None, mode: int = 0o600, unsafe_writes: bool = False
     ) -> None:
         """Replace a file whole, or not at all; see ``_atomic.write``."""
-        from ._atomic import write
+        from ._atomic import identity, write
 
-        before = _identity(self.path(path))
+        before = identity(self.path(path))
         try:
             write(self.root, path, data, expected=expected, mode=mode, unsafe_writes=unsafe_writes)
         finally:  # a write that fails may have been done, but for its fsync
-            self.changed = self.changed or _identity(self.path(path)) != before
+            self.changed = self.changed or identity(self.path(path)) != before
 
     def write_together(self, files: t.Sequence[Whole]) -> None:
         """Replace several files that belong together, owner and mode included; see ``_atomic.write_together``."""
-        from ._atomic import write_together
+        from ._atomic import identity, write_together
 
-        before = [_identity(self.path(file.path)) for file in files]
+        before = [identity(self.path(file.path)) for file in files]
         try:
             write_together(self.root, files)
         finally:
-            self.changed = self.changed or [_identity(self.path(file.path)) for file in files] != before
+            self.changed = self.changed or [identity(self.path(file.path)) for file in files] != before
 
     def remove(self, path: str) -> None:
         """Remove a file and make that durable; nothing happens where there is none."""
@@ -486,12 +491,3 @@ class Host:
 
         self.in_mount_namespace(1, lambda: umount(self.path(target), 0))
         self.changed = True
-
-
-def _identity(path: str) -> tuple[int, ...] | None:
-    """What another content would not share: None where there is no such file."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

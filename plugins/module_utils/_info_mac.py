@@ -8,18 +8,13 @@ from __future__ import annotations
 import re
 import typing as t
 
-from . import _apparmor, _selinux, _units
+from . import _aaprofiles, _apparmor, _selinux, _units
+from ._aaprofiles import ETC, GUEST_RE, PROFILES
 from ._host import Host
 from ._infocontext import Context
 from ._kernelmac import kernel_mac
 
-PROFILES = "/sys/kernel/security/apparmor/profiles"
-ETC = "/etc/apparmor.d"
 _LIMIT = 1 << 20
-# Profiles of what libvirt starts or is; a guest's own is libvirt-UUID (libvirt's src/security/virt-aa-helper.c).
-_GUEST_RE = re.compile(r"libvirt-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
-_VIRTUAL_RE = re.compile(r"virt|qemu|swtpm|passt|dnsmasq|kvm")
-_ENFORCED = ("enforce", "kill")
 # What is included in every guest's profile, or decides on one: local changes belong here (libvirt's
 # src/security/apparmor/libvirt-qemu.in and its siblings).
 _OVERRIDES = (
@@ -80,8 +75,8 @@ def _configured(host: Host, model: str, config: dict[str, str]) -> dict[str, t.A
 
 def _of_apparmor(host: Host, model: str, unread: list[dict[str, str]]) -> dict[str, t.Any]:
     profiles = _profiles(host, unread) if model == "apparmor" else []
-    of_guests = None if profiles is None else [entry for entry in profiles if _GUEST_RE.match(entry["name"])]
-    others = None if profiles is None else [entry for entry in profiles if not _GUEST_RE.match(entry["name"])]
+    of_guests = None if profiles is None else [entry for entry in profiles if GUEST_RE.match(entry["name"])]
+    others = None if profiles is None else [entry for entry in profiles if not GUEST_RE.match(entry["name"])]
     texts = dict(_texts(host, unread))
     rules = [(path, rule) for path, text in texts.items() for rule in _apparmor.rules(text)]
     heads = [(path, rule, _apparmor.lax_flags(rule.text)) for path, rule in rules if path in _flagged()]
@@ -91,9 +86,9 @@ def _of_apparmor(host: Host, model: str, unread: list[dict[str, str]]) -> dict[s
         "guest_profiles": None if of_guests is None else len(of_guests),
         "guest_profiles_not_enforced": None
         if of_guests is None
-        else [entry for entry in of_guests if entry["mode"] not in _ENFORCED][:_MOST],
-        "disabled": _named(host, "disable"),
-        "force_complain": _named(host, "force-complain"),
+        else [entry for entry in of_guests if entry["mode"] not in _aaprofiles.ENFORCED][:_MOST],
+        "disabled": _aaprofiles.named(host, "disable"),
+        "force_complain": _aaprofiles.named(host, "force-complain"),
         "not_enforced_in": [_grant(*entry) for entry in heads if entry[2]],
         "files": [path for path in texts if path not in _only_flagged()],
         "broad_grants": [_grant(*entry) for entry in broad if entry[2] and not _apparmor.lax_flags(entry[1].text)][
@@ -115,17 +110,10 @@ def _only_flagged() -> set[str]:
 def _profiles(host: Host, unread: list[dict[str, str]]) -> list[dict[str, str]] | None:
     """The loaded profiles that are about virtualization; None where the kernel does not tell."""
     try:
-        lines = host.text(PROFILES).splitlines()
+        return _aaprofiles.loaded(host)
     except OSError as error:
         unread.append({"path": PROFILES, "reason": str(error.strerror)})
         return None
-    split = (line.rpartition(" (") for line in lines)
-    return [{"name": name, "mode": mode.rstrip(")")} for name, _blank, mode in split if _VIRTUAL_RE.search(name)]
-
-
-def _named(host: Host, directory: str) -> list[str]:
-    """What is switched off (aa-disable(8)) or set to complain (aa-complain(8)) by a link in a directory."""
-    return [f"{ETC}/{directory}/{name}" for name in host.list(f"{ETC}/{directory}") if _VIRTUAL_RE.search(name)]
 
 
 def _texts(host: Host, unread: list[dict[str, str]]) -> t.Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ import typing as t
 
 from . import _qemu
 from ._infocontext import Context
-from ._memfd import probe
+from ._memfd import fallback_directory, probe
 
 
 def facts(context: Context) -> dict[str, t.Any]:
@@ -32,13 +32,7 @@ def facts(context: Context) -> dict[str, t.Any]:
 
 
 def _fallback(context: Context) -> dict[str, t.Any]:
-    """Where QEMU would put shared memory: g_get_tmp_dir of GLib takes TMPDIR, which libvirt hands on from its daemon
-    (src/util/vircommand.c, virCommandAddEnvPassCommon), else /tmp."""
-    told = ""
-    if context.layout.pid is not None:
-        text = context.host.text_optional(f"/proc/{context.layout.pid}/environ") or ""
-        told = dict(word.partition("=")[::2] for word in text.split("\0")).get("TMPDIR", "")
-    directory = told or "/tmp"
+    directory = fallback_directory(context.host, context.layout.pid)
     status = context.host.stat_optional(directory)
     return {
         "directory": directory,

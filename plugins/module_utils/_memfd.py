@@ -44,3 +44,13 @@ def probe(host: Host, uid: int | None, gid: int | None) -> tuple[bool | None, st
     except (OSError, HardeningError) as error:
         return None, f"it could not be tried as uid {uid}: {getattr(error, 'strerror', None) or error}"
     return works, reason
+
+
+def fallback_directory(host: Host, daemon: int | None) -> str:
+    """Where QEMU puts shared memory otherwise: g_get_tmp_dir of GLib takes TMPDIR, which libvirt hands on from its
+    daemon (src/util/vircommand.c, virCommandAddEnvPassCommon), else /tmp.
+
+    :param daemon: the pid of libvirt's daemon, None where it does not run.
+    """
+    text = "" if daemon is None else host.text_optional(f"/proc/{daemon}/environ") or ""
+    return dict(word.partition("=")[::2] for word in text.split("\0")).get("TMPDIR", "") or "/tmp"

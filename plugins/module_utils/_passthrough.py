@@ -95,18 +95,30 @@ def opened(host: Host, definition: Definition, domain: _Element, around: Surroun
     found = []
     for argument in definition.passthrough.args:
         for path in dict.fromkeys((*argument.paths, *_nodes(host, argument.device))):
-            status = _status(host, path)
-            kind = "missing" if status is None else _KINDS.get(stat.S_IFMT(status.st_mode), "file")
-            layers = (
-                _selinux(host, definition, around, path),
-                _apparmor(definition, around, path),
-                _dac(host, definition, around, path, status),
-                _namespace(around, path, given),
-                _seccomp(argument.shown),
-                _cgroup(path, kind, given),
-            )
-            found.append(Opened(argument.shown, path, kind, layers))
+            found.append(_opened(host, definition, around, argument.shown, path, given))
     return tuple(found[:_MOST_PATHS])
+
+
+def opened_path(host: Host, definition: Definition, domain: _Element, around: Surroundings, path: str) -> Opened:
+    """The same for one path that no argument names yet."""
+    given = frozenset(around.listed) | _guestdevices.from_definition(host, domain)
+    return _opened(host, definition, around, "", path, given)
+
+
+def _opened(
+    host: Host, definition: Definition, around: Surroundings, shown: str, path: str, given: t.Collection[str]
+) -> Opened:
+    status = _status(host, path)
+    kind = "missing" if status is None else _KINDS.get(stat.S_IFMT(status.st_mode), "file")
+    layers = (
+        _selinux(host, definition, around, path),
+        _apparmor(definition, around, path),
+        _dac(host, definition, around, path, status),
+        _namespace(around, path, given),
+        _seccomp(shown),
+        _cgroup(path, kind, given),
+    )
+    return Opened(shown, path, kind, layers)
 
 
 def _nodes(host: Host, device: str) -> list[str]:
@@ -177,21 +189,19 @@ def _apparmor(definition: Definition, around: Surroundings, path: str) -> LayerV
         return LayerVerdict("apparmor", False, "the kernel does not run it", "")
     if _without_label(definition, "apparmor"):
         return LayerVerdict("apparmor", False, "the definition takes the guest out of it", "")
-    profile = f"/etc/apparmor.d/libvirt/libvirt-{definition.uuid}"
     return LayerVerdict(
         "apparmor",
         True,
         "the guest's profile is made of its definition, which does not name the path",
-        f'the rule "{path}" rw, (or r,) in {profile}, which libvirt keeps; its .files are written anew at each start',
+        f'the rule "{path}" rw, (or r,) in the profile libvirt-{definition.uuid} alone: grants of the module '
+        "apparmor_local, which keep it there, for libvirt deletes the profile when the guest stops",
     )
 
 
 def _dac(
     host: Host, definition: Definition, around: Surroundings, path: str, status: os.stat_result | None
 ) -> LayerVerdict:
-    own = next((label.label for label in definition.seclabels if label.where == "domain" and label.model == "dac"), "")
-    user = own.partition(":")[0] or around.user
-    uid = int(user[1:]) if user.startswith("+") and user[1:].isdigit() else host.uid(user) if user else None
+    user, uid = user_of(host, definition, around)
     gid = host.gid(user) if user else None
     grant = f"setfacl -m u:{user.lstrip('+') or 'USER'}:rw '{path}' (or :r), and x on each directory above it"
     if uid == 0:
@@ -213,6 +223,13 @@ def _dac(
     if may & 4:
         return LayerVerdict("dac", None, f"{user} may read it, not write", grant)
     return LayerVerdict("dac", True, f"{user} may not read it", grant)
+
+
+def user_of(host: Host, definition: Definition, around: Surroundings) -> tuple[str, int | None]:
+    """Whom a guest's QEMU runs as, by its own label, qemu.conf or the distribution; "" and None where nothing tells."""
+    own = next((label.label for label in definition.seclabels if label.where == "domain" and label.model == "dac"), "")
+    user = own.partition(":")[0] or around.user
+    return user, int(user[1:]) if user.startswith("+") and user[1:].isdigit() else host.uid(user) if user else None
 
 
 def _may(status: os.stat_result, uid: int, gid: int | None) -> int:

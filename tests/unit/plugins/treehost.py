@@ -72,4 +72,5 @@ class TreeHost(Host):
 
     def attributes(self, path: str) -> dict[str, bytes]:
         label = self.labels.get(path)
-        return super().attributes(path) if label is None else {"security.selinux": label.encode() + b"\0"}
+        found = super().attributes(path)
+        return found if label is None else {**found, "security.selinux": label.encode() + b"\0"}

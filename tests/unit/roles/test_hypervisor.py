@@ -25,7 +25,7 @@ RESTART = "hypervisor.hardening.daemon_restart"
 def test_the_restart_comes_after_all_that_may_need_one_and_before_the_guests_are_looked_at() -> None:
     steps = [_role(task).rpartition("_")[2] or task["ansible.builtin.include_tasks"]["file"] for task in TASKS]
     before = ["mounts", "hugepages", "qemu", "daemon"]
-    assert steps == [*before, "restart.yml", "taps", "kernel", "launchers", "verify", "audit"]
+    assert steps == [*before, "restart.yml", "taps", "kernel", "launchers", "mac", "verify", "audit"]
     assert RESTART in read("hypervisor/tasks/restart.yml")[0]
 
 
