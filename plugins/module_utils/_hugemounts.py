@@ -214,13 +214,17 @@ def take(host: Host, step: Step, journal: Journal, daemon: str) -> t.Callable[[]
     """
     inside = {"base": f"/{BASE}", "delegate": f"/{step.name}"}.get(step.kind, "")
     after = {"is": vars(step.after) if step.after else None, **({"daemon": daemon} if step.news_to_libvirt else {})}
+    if step.kind == "mount":
+        for path in reversed([step.path, *ancestors(step.path)]):
+            if not host.exists(PID1_ROOT + path):
+                journal.record_value(f"directory:{path}", None, "made")
     before = step.after if step.kind == "base" else step.before  # libvirt's directory is no part of the mount's state
     journal.record_value(f"hugetlbfs:{step.path}{inside}", {"is": vars(before) if before else None}, after)
     full = PID1_ROOT + step.path
     if step.kind == "unmount" and step.before:
         return _unmount(host, step.path, step.before)
     if step.kind == "mount" and step.after:
-        return _mount(host, step.path, step.after, journal)
+        return _mount(host, step.path, step.after)
     if step.kind == "owner" and step.after and step.before:
         before = step.before
         host.set_owner(full, step.after.uid, step.after.gid, step.after.mode)
@@ -238,11 +242,9 @@ def is_news(target: str, after: t.Any, daemon: str) -> bool:
     return target.startswith("hugetlbfs:") and isinstance(after, dict) and after.get("daemon") == daemon != ""
 
 
-def _mount(host: Host, path: str, root: Root, journal: Journal) -> t.Callable[[], None]:
+def _mount(host: Host, path: str, root: Root) -> t.Callable[[], None]:
     made = not host.exists(PID1_ROOT + path)
-    if made:
-        journal.record_value(f"directory:{path}", None, "made")
-        host.make_directory(PID1_ROOT + path, 0o755)
+    host.make_directory(PID1_ROOT + path, 0o755)
     try:
         host.mount("hugetlbfs", path, "hugetlbfs", MS_NOSUID | MS_NODEV, root.options)
     except (OSError, HardeningError) as error:
