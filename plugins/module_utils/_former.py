@@ -80,10 +80,7 @@ class Kind:
         """
 
     def put_back(self, host: Host, change: Change, journal: Journal) -> None:
-        """Bring the former state back, journal first.
-
-        :param journal: one that takes back ``change.first``.
-        """
+        """Bring the former state back, journal first: what makes it the former one takes back ``change.first``."""
         raise NotImplementedError
 
     def diff(self, change: Change) -> tuple[str, str]:

@@ -105,9 +105,10 @@ class Directory(Kind):
     def put_back(self, host: Host, change: Change, journal: Journal) -> None:
         path = self.path(change.target)
         if change.wanted is not None:
-            journal.make_directory(path)
+            journal.make_directory(os.path.dirname(path))
+            journal.taking_back(change.first).make_directory(path)
             return
-        journal.record_value(change.target, "made", None)
+        journal.taking_back(change.first).record_value(change.target, "made", None)
         if self.takes_all(change.target):
             _remove_all(host, path)
         else:
@@ -133,6 +134,11 @@ class Link(Kind):
             return None
         return host.readlink(path) if stat.S_ISLNK(status.st_mode) else "(no link)"
 
+    def is_made(self, entry: Entry, then: t.Any) -> bool:
+        place = os.path.dirname(self.path(entry.target))
+        now, after = (None if to is None else os.path.normpath(os.path.join(place, to)) for to in (then, entry.after))
+        return now == after
+
     def check(self, host: Host, change: Change) -> None:
         host.check_makeable(self.path(change.target))
 
@@ -140,11 +146,13 @@ class Link(Kind):
         path = self.path(change.target)
         if change.wanted is not None:
             journal.make_directory(os.path.dirname(path))
-        journal.record_value(change.target, change.now, change.wanted)
-        if change.now is not None:
+        journal.taking_back(change.first).record_value(change.target, change.now, change.wanted)
+        if change.wanted is None:
             host.remove(path)
-        if change.wanted is not None:
-            host.symlink(change.wanted, path)
+        else:
+            host.remove(f"{path}.{_OURS}")  # of a run that was killed
+            host.symlink(change.wanted, f"{path}.{_OURS}")
+            host.rename(f"{path}.{_OURS}", path)
 
     def diff(self, change: Change) -> tuple[str, str]:
         before, after = (
@@ -172,7 +180,7 @@ class Mode(Kind):
         host.check_writable(self.path(change.target))
 
     def put_back(self, host: Host, change: Change, journal: Journal) -> None:
-        journal.record_value(change.target, change.now, change.wanted)
+        journal.taking_back(change.first).record_value(change.target, change.now, change.wanted)
         uid, mode = change.wanted
         host.set_owner(self.path(change.target), uid, -1, mode)
 
@@ -209,7 +217,7 @@ class Rename(Kind):
         host.check_makeable(change.wanted)
 
     def put_back(self, host: Host, change: Change, journal: Journal) -> None:
-        journal.record_value(change.target, change.now, change.wanted)
+        journal.taking_back(change.first).record_value(change.target, change.now, change.wanted)
         host.rename(change.now, change.wanted)
 
     def diff(self, change: Change) -> tuple[str, str]:

@@ -40,7 +40,7 @@ class KernelFile(Kind):
             raise FormerError(f"{change.target} does not exist in this kernel, so its former value cannot return.")
 
     def put_back(self, host: Host, change: Change, journal: Journal) -> None:
-        journal.record_value(change.target, change.now, change.wanted)
+        journal.taking_back(change.first).record_value(change.target, change.now, change.wanted)
         host.write_kernel(change.target, str(change.wanted))
 
 
@@ -65,7 +65,7 @@ class HugePages(Kind):
         _hugepages.refuse_in_use(pools[reservation.size], reservation, holders)
 
     def put_back(self, host: Host, change: Change, journal: Journal) -> None:
-        got = _hugepages.reserve(host, _reservation(change), journal)
+        got = _hugepages.reserve(host, _reservation(change), journal.taking_back(change.first))
         if got != change.wanted:
             raise FormerError(
                 f"{change.target}: the kernel made it {got}, and it was {change.wanted}. Free memory and run again."
@@ -117,18 +117,20 @@ class Hugetlbfs(Kind):
     def put_back(self, host: Host, change: Change, journal: Journal) -> None:
         path, now, wanted = self.path(change.target), change.now["is"], change.wanted["is"]
         if now and "delegated" in now:
-            journal.record_value(change.target, change.now, change.wanted)
+            journal.taking_back(change.first).record_value(change.target, change.now, change.wanted)
             host.remove_directory(_hugemounts.PID1_ROOT + path)
             return
         daemon = _libvirtd.layout(host).process
+        last = journal.taking_back(change.first)
         before, after = (Root(**root) if root else None for root in (now, wanted))
         if before and after and before.size == after.size:
-            _hugemounts.take(host, Step("owner", path, before, after), journal, daemon)
-            return
-        if before:
-            _hugemounts.take(host, Step("unmount", path, before, None), journal, daemon)
-        if after:
-            _hugemounts.take(host, Step("mount", path, None, after), journal, daemon)
+            _hugemounts.take(host, Step("owner", path, before, after), last, daemon)
+        elif after:
+            if before:
+                _hugemounts.take(host, Step("unmount", path, before, None), journal, daemon)
+            _hugemounts.take(host, Step("mount", path, None, after), last, daemon)
+        else:
+            _hugemounts.take(host, Step("unmount", path, before, None), last, daemon)
 
     def diff(self, change: Change) -> tuple[str, str]:
         before, after = (_shown(self.path(change.target), state["is"]) for state in (change.now, change.wanted))
@@ -151,7 +153,7 @@ class Propagation(Kind):
         return other is None or _mounts.is_kind(other, _kind(one))
 
     def put_back(self, host: Host, change: Change, journal: Journal) -> None:
-        journal.record_value(change.target, change.now, _kind(change.wanted))
+        journal.taking_back(change.first).record_value(change.target, change.now, _kind(change.wanted))
         host.mount("none", change.target.partition(":")[2], "", _mounts.FLAGS[_kind(change.wanted)])
 
     def check(self, host: Host, change: Change) -> None:

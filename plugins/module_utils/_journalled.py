@@ -10,6 +10,7 @@ import typing as t
 from . import _history
 from ._former import Kind
 from ._formerfiles import Directory, File, Link, Mode, Rename
+from ._formertap import Tap
 from ._formervalues import HugePages, Hugetlbfs, KernelFile, Propagation
 from ._history import History
 from ._host import Host
@@ -45,6 +46,7 @@ _VALUES: tuple[tuple[str, Kind], ...] = (
     ("rename:", Rename()),
     ("propagation:", Propagation()),
     ("hugetlbfs:", Hugetlbfs()),
+    ("/sys/class/net/", Tap()),
     ("/sys/kernel/mm/hugepages/", HugePages()),
     ("/sys/devices/system/node/", HugePages()),
     ("/proc/sys/", KernelFile()),

@@ -167,7 +167,7 @@ def apply(host: Host, plan: Plan, journal: Journal) -> None:
     for path, change in _daemons(layout, plan):
         _prove(host, layout, journal, path, change.now)
     for change in plan.changes:
-        change.kind.put_back(host, change, journal.taking_back(change.first))
+        change.kind.put_back(host, change, journal)
     paths = [change.kind.path(change.target) for change in plan.changes]
     for place, command in _READERS:
         if any(path.startswith(place) for path in paths):
@@ -233,6 +233,11 @@ def _is_meant(entry: Entry, wanted: Wanted) -> bool:
     return wanted.modules is None or _journalled.module(entry) in wanted.modules
 
 
+def _is_anothers(entry: Entry, wanted: Wanted) -> bool:
+    half = _journalled.module(entry) == "rollback" and not entry.undoes  # on the way to a former state
+    return not half and not _is_meant(entry, wanted)
+
+
 def _objection(history: History, first: Entry, wanted: Wanted, since: str) -> str:
     """Why a former state must not return: something would be lost that nobody asked to take back. "" for nothing."""
     if history.kind.name == _journalled.UNKNOWN:
@@ -244,7 +249,7 @@ def _objection(history: History, first: Entry, wanted: Wanted, since: str) -> st
         entry, after = departure
         who = f"it is not what {_journalled.module(entry)} made it at {entry.time}"
         return f"{who}, somebody else has changed it {f'before {after.time}' if after else 'since'}"
-    later = [entry for entry in history.standing(since) if entry.name > first.name and not _is_meant(entry, wanted)]
+    later = [entry for entry in history.standing(since) if entry.name > first.name and _is_anothers(entry, wanted)]
     return f"{_journalled.module(later[-1])} has changed it as well, at {later[-1].time}" if later else ""
 
 

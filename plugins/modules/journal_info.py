@@ -67,7 +67,7 @@ entries:
       type: str
     kind:
       description: V(file), V(directory), V(link), V(mode), V(rename), V(propagation), V(hugetlbfs), V(hugepages),
-        V(kernel), or V(unknown) to this version.
+        V(tap), V(kernel), or V(unknown) to this version.
       returned: success
       type: str
     target:

@@ -13,8 +13,9 @@ description:
   - Before each change, the modules of this collection keep the former state in the host's journal
     (C(/var/lib/hypervisor-hardening/journal)). This module brings it back. That can be what was changed by one role,
     what was changed since a moment, or everything.
-  - A file comes back with its bytes, owner, mode and extended attributes, and one that did not exist is removed. Running
-    values (huge pages, mounts and their propagation, parameters of the kernel) become what they were.
+  - A file comes back with its bytes, owner, mode and extended attributes, and one that did not exist is removed.
+    Running values (huge pages, mounts and their propagation, TAP devices, parameters of the kernel) become what they
+    were.
   - Of each target, the state before the first selected change returns. What was put back once does not count any more.
   - What is not as the journal says that it was made has been changed by somebody else since. It is shown in
     RV(left_alone) and stays as it is, unless O(overwrite) names it.
@@ -34,8 +35,8 @@ options:
       - Put back what these roles have changed, such as V(hypervisor_qemu), V(hypervisor_mounts),
         V(hypervisor_hugepages), V(hypervisor_taps), V(hypervisor_launchers) and V(hypervisor_migration). A name that is
         not known is refused, with those that are.
-      - The journal keeps the module that made a change. Huge pages that the role P(hypervisor.hardening.hypervisor_launchers#role)
-        delegated go with V(hypervisor_hugepages).
+      - The journal keeps the module that made a change. What the role
+        P(hypervisor.hardening.hypervisor_launchers#role) delegated of huge pages goes with V(hypervisor_hugepages).
     type: list
     elements: str
     default: []
@@ -107,8 +108,8 @@ put_back:
       returned: success
       type: str
     kind:
-      description: V(file), V(directory), V(link), V(mode), V(rename), V(propagation), V(hugetlbfs), V(hugepages) or
-        V(kernel).
+      description: V(file), V(directory), V(link), V(mode), V(rename), V(propagation), V(hugetlbfs), V(hugepages),
+        V(tap) or V(kernel).
       returned: success
       type: str
     by:

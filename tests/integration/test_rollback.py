@@ -19,7 +19,10 @@ SWITCHES: dict[str, t.Any] = {
     "hypervisor_qemu_seccomp": True,
     "hypervisor_qemu_mount_namespace": True,
     # No pages, which are the whole machine's: a mount of this host's own.
-    "hypervisor_hugepages_pools": [{"size": "2M", "path": "/huge2M"}, {"size": "2M", "path": "/dev/hugepages", "mode": "0775"}],
+    "hypervisor_hugepages_pools": [
+        {"size": "2M", "path": "/huge2M"},
+        {"size": "2M", "path": "/dev/hugepages", "mode": "0775"},
+    ],
 }
 # Every file and directory of the host that is not the journal's, the boot's or the guest's.
 FILES = r"""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import time
 import typing as t
@@ -26,6 +27,7 @@ from ansible_collections.hypervisor.hardening.plugins.modules import (
     qemu_conf,
     rollback,
 )
+from ansible_collections.hypervisor.hardening.tests.unit.plugins.killed import killed_at
 from ansible_collections.hypervisor.hardening.tests.unit.plugins.libvirthost import CONF, LibvirtHost
 
 FORMER = b'# keep me \xff\nuser = "root"\nvnc_password = "former-secret"\n'
@@ -316,3 +318,32 @@ def test_a_survey_sends_strings(host: LibvirtHost, capsys: pytest.CaptureFixture
 def test_a_host_without_a_journal(host: LibvirtHost, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, all=True)["changed"] is False
     assert call(journal_info, capsys)["entries"] == []
+
+
+def test_a_run_that_was_killed_is_finished_by_the_next(
+    host: LibvirtHost, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Killed before each of its changes in turn; no file is ever anything else than what it was or what it is to be."""
+    host.directory("/var/lib/libvirt/qemu")
+    host.directory("/etc/libvirt/hooks")
+    host.put("/etc/libvirt/hooks/qemu", "#!/bin/sh\n", 0o755)
+    host.put("/usr/lib64/libvirt.so.0.6000.0")
+    former = tree(host)
+    harden(capsys)
+    agreed = {"version": 1, "group": "web", "values": {"qemu_uid": 0}}
+    done = call(migration_gate, capsys, agreement=agreed)
+    assert not done.get("failed"), done["msg"]
+    assert host.exists("/etc/libvirt/hooks/qemu.chained")
+    hardened = tree(host)
+    kept = tmp_path.with_name(f"{tmp_path.name}-kept")
+    shutil.copytree(tmp_path, kept, symlinks=True)
+    number = 0
+    while killed_at(number, lambda: run(capsys, all=True)):
+        for path, state in tree(host).items():
+            assert not path.endswith(".conf") or state in (former[path], hardened[path])
+        done = run(capsys, all=True)
+        assert (tree(host), done["left_alone"]) == (former, []), f"killed before change number {number}"
+        shutil.rmtree(tmp_path)
+        shutil.copytree(kept, tmp_path, symlinks=True)
+        number += 1
+    assert number > 20

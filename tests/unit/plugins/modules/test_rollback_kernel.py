@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import typing as t
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +25,7 @@ from ansible_collections.hypervisor.hardening.plugins.modules import (
     rollback,
 )
 from ansible_collections.hypervisor.hardening.tests.unit.plugins.kernel import PRIVATE, SLAVE, PlayedHost
+from ansible_collections.hypervisor.hardening.tests.unit.plugins.killed import killed_at
 
 NR = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
 POOLS = [
@@ -71,7 +73,7 @@ def harden(capsys: pytest.CaptureFixture[str]) -> None:
 
 def tree(host: PlayedHost) -> dict[str, t.Any]:
     """All but the journal and what libvirt makes in a mount; mounts without their numbers."""
-    found = {name: state for name, state in host.tree().items() if "/var/lib" not in name}
+    found: dict[str, t.Any] = {name: state for name, state in host.tree().items() if "/var/lib" not in name}
     lines = [line.split() for line in host.text("/proc/1/mountinfo").splitlines()]
     found["mounts"] = sorted(line[4:] for line in lines)
     left = ("/proc/1/mountinfo", "/dev/hugepages/libvirt", "/dev/hugepages/libvirt/qemu", "/var")
@@ -200,3 +202,22 @@ def test_what_is_not_known_is_left_alone(host: PlayedHost, capsys: pytest.Captur
     assert done["left_alone"][0]["target"] == "flux:capacitor"
     (entry,) = call(journal_info, capsys)["entries"]
     assert (entry["kind"], entry["state"]) == ("unknown", "unknown")
+
+
+def test_a_run_that_was_killed_is_finished_by_the_next(
+    host: PlayedHost, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    former = tree(host)
+    for module, arguments in ((mount_propagation, {"propagation": "shared"}), (hugetlbfs, {"pools": POOLS})):
+        assert call(module, capsys, **arguments).get("changed") is True
+    kept = tmp_path.with_name(f"{tmp_path.name}-kept")
+    shutil.copytree(tmp_path, kept, symlinks=True)
+    kernel = [(host, name) for name in ("mount", "unmount", "write_kernel")]
+    number = 0
+    while killed_at(number, lambda: run(capsys, all=True), *kernel):
+        done = run(capsys, all=True)
+        assert (tree(host), done["left_alone"]) == (former, []), f"killed before change number {number}"
+        shutil.rmtree(tmp_path)
+        shutil.copytree(kept, tmp_path, symlinks=True)
+        number += 1
+    assert number > 20
