@@ -192,6 +192,32 @@ class Mode(Kind):
         return before, after
 
 
+class Owner(Mode):
+    """Owner, group and permission bits of a file or device."""
+
+    name = "owner"
+
+    def now(self, host: Host, entries: t.Sequence[Entry]) -> t.Any:
+        status = host.stat_optional(self.path(entries[0].target), follow=False)
+        if status is None:
+            return None
+        return {"uid": status.st_uid, "gid": status.st_gid, "mode": stat.S_IMODE(status.st_mode)}
+
+    def check(self, host: Host, change: Change) -> None:
+        host.check_makeable(self.path(change.target))
+
+    def put_back(self, host: Host, change: Change, journal: Journal) -> None:
+        journal.taking_back(change.first).record_value(change.target, change.now, change.wanted)
+        host.set_owner(self.path(change.target), **change.wanted)
+
+    def diff(self, change: Change) -> tuple[str, str]:
+        before, after = (
+            f"{self.path(change.target)}: {state['uid']}:{state['gid']} {state['mode']:04o}\n"
+            for state in (change.now, change.wanted)
+        )
+        return before, after
+
+
 class Rename(Kind):
     """A file that goes by one of two names; its state is the name that it goes by.
 

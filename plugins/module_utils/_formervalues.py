@@ -44,6 +44,26 @@ class KernelFile(Kind):
         host.write_kernel(change.target, str(change.wanted))
 
 
+class Unit(Kind):
+    """Whether a unit of systemd is active."""
+
+    name = "unit"
+
+    def now(self, host: Host, entries: t.Sequence[Entry]) -> t.Any:
+        done = host.run(["systemctl", "is-active", "--", entries[0].target.partition(":")[2]])
+        return "active" if done.rc == 0 else "inactive"
+
+    def put_back(self, host: Host, change: Change, journal: Journal) -> None:
+        journal.taking_back(change.first).record_value(change.target, change.now, change.wanted)
+        verb = "start" if change.wanted == "active" else "stop"
+        # It may have been masked until a moment ago.
+        for words in (["daemon-reload"], [verb, "--", change.target.partition(":")[2]]):
+            done = host.run(["systemctl", *words])
+            if done.rc != 0:
+                raise FormerError(f"systemctl {' '.join(words)} failed: {(done.err or done.out).strip()}")
+        host.changed = True
+
+
 class HugePages(Kind):
     """The number of pages in a pool."""
 

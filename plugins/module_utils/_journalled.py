@@ -9,9 +9,9 @@ import typing as t
 
 from . import _history
 from ._former import Kind
-from ._formerfiles import Directory, File, Link, Mode, Rename
+from ._formerfiles import Directory, File, Link, Mode, Owner, Rename
 from ._formertap import Tap
-from ._formervalues import HugePages, Hugetlbfs, KernelFile, Propagation
+from ._formervalues import HugePages, Hugetlbfs, KernelFile, Propagation, Unit
 from ._history import History
 from ._host import Host
 from ._journal import Journal
@@ -43,7 +43,9 @@ _VALUES: tuple[tuple[str, Kind], ...] = (
     ("directory:", Directory()),
     ("link:", Link()),
     ("mode:", Mode()),
+    ("owner:", Owner()),
     ("rename:", Rename()),
+    ("unit:", Unit()),
     ("propagation:", Propagation()),
     ("hugetlbfs:", Hugetlbfs()),
     ("/sys/class/net/", Tap()),

@@ -66,8 +66,8 @@ entries:
       returned: success
       type: str
     kind:
-      description: V(file), V(directory), V(link), V(mode), V(rename), V(propagation), V(hugetlbfs), V(hugepages),
-        V(tap), V(kernel), or V(unknown) to this version.
+      description: V(file), V(directory), V(link), V(mode), V(owner), V(rename), V(unit), V(propagation),
+        V(hugetlbfs), V(hugepages), V(tap), V(kernel), or V(unknown) to this version.
       returned: success
       type: str
     target:

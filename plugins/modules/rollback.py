@@ -108,8 +108,8 @@ put_back:
       returned: success
       type: str
     kind:
-      description: V(file), V(directory), V(link), V(mode), V(rename), V(propagation), V(hugetlbfs), V(hugepages),
-        V(tap) or V(kernel).
+      description: V(file), V(directory), V(link), V(mode), V(owner), V(rename), V(unit), V(propagation),
+        V(hugetlbfs), V(hugepages), V(tap) or V(kernel).
       returned: success
       type: str
     by:

@@ -16,7 +16,7 @@ import pytest
 from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.hypervisor.hardening.plugins.module_utils import _runner
-from ansible_collections.hypervisor.hardening.plugins.module_utils._host import Host
+from ansible_collections.hypervisor.hardening.plugins.module_utils._host import Completed, Host
 from ansible_collections.hypervisor.hardening.plugins.module_utils._journal import Journal
 from ansible_collections.hypervisor.hardening.plugins.modules import (
     hugetlbfs,
@@ -192,6 +192,43 @@ def test_a_value_of_the_kernel(host: PlayedHost, capsys: pytest.CaptureFixture[s
     host.write_kernel = real.write_kernel  # type: ignore[method-assign]
     assert run(capsys, all=True)["changed"] is True
     assert host.text(path).strip() == "0"
+    assert run(capsys, all=True)["changed"] is False
+
+
+def test_a_service_that_was_masked_and_stopped(
+    host: PlayedHost, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mask = "/etc/systemd/system/ksmtuned.service"
+    active: set[str] = set()
+    calls = []
+
+    def systemctl(argv: t.Sequence[str], **_options: t.Any) -> Completed:
+        calls.append(" ".join(argv))
+        if argv[1] == "start":
+            assert host.stat_optional(mask, follow=False) is None, "it is masked"
+            assert calls[-2] == "systemctl daemon-reload"
+            active.add(argv[-1])
+        return Completed(tuple(argv), 0 if argv[1] != "is-active" or argv[-1] in active else 3, "", "")
+
+    monkeypatch.setattr(host, "run", systemctl)
+    journal = Journal(host, "kernel_settings")
+    journal.record_value("unit:ksmtuned.service", "active", "inactive")
+    journal.record_value(f"link:{mask}", None, "/dev/null")
+    host.link(mask, "/dev/null")
+    done = run(capsys, all=True)
+    assert [one["kind"] for one in done["put_back"]] == ["link", "unit"]
+    assert active == {"ksmtuned.service"}
+    assert run(capsys, all=True)["changed"] is False
+
+
+def test_owner_group_and_mode_of_a_device(host: PlayedHost, capsys: pytest.CaptureFixture[str]) -> None:
+    host.put("/dev/kvm", mode=0o660)
+    Journal(host, "kernel_settings").record_value(
+        "owner:/dev/kvm", {"uid": 0, "gid": 994, "mode": 0o666}, {"uid": 0, "gid": 0, "mode": 0o660}
+    )
+    done = run(capsys, all=True)
+    assert host.calls[-1] == "chown 0:994 0666 /dev/kvm"
+    assert (done["diff"][0]["before"], done["diff"][0]["after"]) == ("/dev/kvm: 0:0 0660\n", "/dev/kvm: 0:994 0666\n")
     assert run(capsys, all=True)["changed"] is False
 
 
