@@ -20,13 +20,27 @@ class FormerError(HardeningError):
 
 @dataclass(frozen=True)
 class Change:
-    """A target that is ``now`` one thing and ``wanted`` another: what it was before the entry ``first``."""
+    """A target, what it is ``now``, and what is ``wanted``: what it was before the entry ``first``."""
 
     target: str
     kind: Kind
     now: t.Any
     wanted: t.Any
     first: Entry
+
+    @property
+    def path(self) -> str:
+        """Its path in the file system, "" for none."""
+        return self.kind.path(self.target)
+
+    @property
+    def is_done(self) -> bool:
+        return self.kind.is_same(self.wanted, self.now)
+
+    @property
+    def goes(self) -> bool:
+        """Whether it was not there before."""
+        return self.kind.is_nothing(self.wanted)
 
     def __str__(self) -> str:
         return f"{self.target} is not what it was before {self.first.name}"
@@ -71,6 +85,10 @@ class Kind:
 
     def takes_all(self, target: str) -> bool:
         """Whether all that lies below the target's path goes with it."""
+        return False
+
+    def is_news(self, change: Change) -> bool:
+        """Whether a daemon that runs does not know of it before it is started again."""
         return False
 
     def check(self, host: Host, change: Change) -> None:

@@ -124,6 +124,10 @@ class Hugetlbfs(Kind):
     def takes_all(self, target: str) -> bool:
         return True
 
+    def is_news(self, change: Change) -> bool:
+        roots = (change.now["is"], change.wanted["is"])
+        return None in roots and not any(root and "delegated" in root for root in roots)
+
     def check(self, host: Host, change: Change) -> None:
         path, now, wanted = self.path(change.target), change.now["is"], change.wanted["is"]
         if now and "delegated" in now:

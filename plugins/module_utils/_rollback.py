@@ -118,38 +118,35 @@ def plan(state: State, wanted: Wanted) -> Plan:
     """
     _refuse(state, wanted)
     since = _history.beginning(wanted.since) if wanted.since else ""
-    changes: list[Change] = []
-    left: list[Left] = []
-    # Paths that go, or are gone, because of what is selected; and those among them that take along what lies below.
-    gone: dict[str, str] = {}
+    returning: list[Change] = []
+    left: list[tuple[Change, str]] = []
     for history in state.histories:
         first = _first(history, wanted, since)
         if first is None:
             continue
-        reason = _objection(history, first, wanted, since)
-        done = history.kind.is_same(first.before, history.now)
-        path = history.kind.path(history.target)
-        if path and history.kind.is_nothing(first.before) and (done or not reason):
-            gone[history.target] = path
-        if done:
-            continue
+        change = Change(history.target, history.kind, history.now, first.before, first)
+        reason = "" if change.is_done else _objection(history, first, wanted, since)
         if reason:
-            left.append(Left(history.target, reason))
+            left.append((change, reason))
         else:
-            changes.append(Change(history.target, history.kind, history.now, first.before, first))
-    kinds = {history.target: history.kind for history in state.histories}
-    covering = [path for target, path in gone.items() if kinds[target].takes_all(target)]
-    changes, left = _uncovered(changes, covering), [one for one in left if not _is_covered(one, kinds, covering)]
-    for change in sorted(changes, key=lambda one: len(one.target), reverse=True):
-        if change.kind.is_nothing(change.wanted):
-            others = {path for target, path in gone.items() if target != change.target}
+            returning.append(change)
+    whole = [change.path for change in returning if change.goes and change.kind.takes_all(change.target)]
+    returning = [change for change in returning if not _lies_below(change.path, whole)]
+    left = [(change, reason) for change, reason in left if not _lies_below(change.path, whole)]
+    # What is inside comes first: a directory goes if all that is in it does.
+    for change in sorted(returning, key=lambda change: change.path, reverse=True):
+        if change.goes and not change.is_done:
+            others = {other.path for other in returning if other.goes and other is not change}
             reason = change.kind.keeps(change.target, change.now, others)
             if reason:
-                left.append(Left(change.target, reason))
-                changes.remove(change)
-                del gone[change.target]
-    changes.sort(key=lambda change: change.first.name, reverse=True)
-    return Plan(tuple(changes), tuple(left), state.reached)
+                returning.remove(change)
+                left.append((change, reason))
+    changes = [change for change in returning if not change.is_done]
+    return Plan(
+        changes=tuple(sorted(changes, key=lambda change: change.first.name, reverse=True)),
+        left=tuple(Left(change.target, reason) for change, reason in left),
+        reached=state.reached,
+    )
 
 
 def check(host: Host, plan: Plan) -> None:
@@ -168,7 +165,7 @@ def apply(host: Host, plan: Plan, journal: Journal) -> None:
         _prove(host, layout, journal, path, change.now)
     for change in plan.changes:
         change.kind.put_back(host, change, journal)
-    paths = [change.kind.path(change.target) for change in plan.changes]
+    paths = [change.path for change in plan.changes]
     for place, command in _READERS:
         if any(path.startswith(place) for path in paths):
             done = host.run(command)
@@ -185,9 +182,9 @@ def result(state: State, plan: Plan) -> dict[str, t.Any]:
     for path, change in _daemons(state.layout, plan):
         if path in loading and not change.kind.is_same(change.wanted, now[path]):
             loading[path] = loading[path].after(_digest(change.wanted))
-    mounts = any(change.kind.name == "hugetlbfs" for change in plan.changes)
+    news = any(change.kind.is_news(change) for change in plan.changes)
     files = any(one.restart_required for one in loading.values())
-    restart = files or state.stale or (state.layout.active and mounts)
+    restart = files or state.stale or (state.layout.active and news)
     return {
         "put_back": [
             {
@@ -209,7 +206,7 @@ def result(state: State, plan: Plan) -> dict[str, t.Any]:
 def _refuse(state: State, wanted: Wanted) -> None:
     if wanted.everything == bool(wanted.roles or wanted.since):
         raise SelectionError(
-            "Say what to put back: roles, since, or both for what they agree on; or everything. Nothing was changed."
+            "Say what to put back: roles, since, or both for what they agree on; or all. Nothing was changed."
         )
     for role in wanted.roles:
         if role not in ROLES:
@@ -251,14 +248,6 @@ def _objection(history: History, first: Entry, wanted: Wanted, since: str) -> st
         return f"{who}, somebody else has changed it {f'before {after.time}' if after else 'since'}"
     later = [entry for entry in history.standing(since) if entry.name > first.name and _is_anothers(entry, wanted)]
     return f"{_journalled.module(later[-1])} has changed it as well, at {later[-1].time}" if later else ""
-
-
-def _uncovered(changes: list[Change], covering: t.Sequence[str]) -> list[Change]:
-    return [change for change in changes if not _lies_below(change.kind.path(change.target), covering)]
-
-
-def _is_covered(one: Left, kinds: t.Mapping[str, t.Any], covering: t.Sequence[str]) -> bool:
-    return _lies_below(kinds[one.target].path(one.target), covering)
 
 
 def _lies_below(path: str, places: t.Sequence[str]) -> bool:
