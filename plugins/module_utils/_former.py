@@ -83,10 +83,6 @@ class Kind:
         """
         return ""
 
-    def takes_all(self, target: str) -> bool:
-        """Whether all that lies below the target's path goes with it."""
-        return False
-
     def is_news(self, change: Change) -> bool:
         """Whether a daemon that runs does not know of it before it is started again."""
         return False

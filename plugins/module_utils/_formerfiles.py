@@ -91,13 +91,10 @@ class Directory(Kind):
 
     def keeps(self, target: str, now: t.Any, gone: t.Container[str]) -> str:
         path = self.path(target)
-        if path in gone or self.takes_all(target):  # a mount on it, or all that is in it
+        if path in gone or _is_ours(path):  # a mount on it
             return ""
         left = [name for name in now if f"{path}/{name}" not in gone]
         return f"it holds {', '.join(left)}" if left else ""
-
-    def takes_all(self, target: str) -> bool:
-        return _OURS in target.split("/")
 
     def check(self, host: Host, change: Change) -> None:
         host.check_makeable(self.path(change.target))
@@ -108,11 +105,11 @@ class Directory(Kind):
             journal.make_directory(os.path.dirname(path))
             journal.taking_back(change.first).make_directory(path)
             return
-        journal.taking_back(change.first).record_value(change.target, "made", None)
-        if self.takes_all(change.target):
-            _remove_all(host, path)
-        else:
-            host.remove_directory(path)
+        last = journal.taking_back(change.first)
+        if _is_ours(path):
+            _empty(host, path, last)
+        last.record_value(change.target, "made", None)
+        host.remove_directory(path)
 
     def diff(self, change: Change) -> tuple[str, str]:
         line = f"{self.path(change.target)}/\n"
@@ -255,6 +252,10 @@ def content(state: t.Any) -> bytes:
     return base64.b64decode(state["content"])
 
 
+def _is_ours(path: str) -> bool:
+    return _OURS in path.split("/")
+
+
 def _metadata(state: t.Any) -> t.Any:
     return [state[name] for name in _METADATA]
 
@@ -325,11 +326,18 @@ def _judge(host: Host, path: str, data: bytes) -> None:
         raise FormerError(f"{refusal} by hand. libvirt's words: {words}") from None
 
 
-def _remove_all(host: Host, path: str) -> None:
+def _empty(host: Host, path: str, journal: Journal) -> None:
+    """Remove all that is in a directory, each recorded first, so that it can return."""
     for name in host.list(path):
         inside = f"{path}/{name}"
-        if stat.S_ISDIR(host.stat(inside, follow=False).st_mode):
-            _remove_all(host, inside)
-        else:
+        mode = host.stat(inside, follow=False).st_mode
+        if stat.S_ISDIR(mode):
+            _empty(host, inside, journal)
+            journal.record_value(f"directory:{inside}", "made", None)
+            host.remove_directory(inside)
+        elif stat.S_ISLNK(mode):
+            journal.record_value(f"link:{inside}", host.readlink(inside), None)
             host.remove(inside)
-    host.remove_directory(path)
+        else:
+            journal.record_file(inside, None)
+            host.remove(inside)

@@ -121,9 +121,6 @@ class Hugetlbfs(Kind):
     def is_nothing(self, state: t.Any) -> bool:
         return state["is"] is None
 
-    def takes_all(self, target: str) -> bool:
-        return True
-
     def is_news(self, change: Change) -> bool:
         roots = (change.now["is"], change.wanted["is"])
         return None in roots and not any(root and "delegated" in root for root in roots)

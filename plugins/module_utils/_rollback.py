@@ -130,14 +130,10 @@ def plan(state: State, wanted: Wanted) -> Plan:
             left.append((change, reason))
         else:
             returning.append(change)
-    whole = [change.path for change in returning if change.goes and change.kind.takes_all(change.target)]
-    returning = [change for change in returning if not _lies_below(change.path, whole)]
-    left = [(change, reason) for change, reason in left if not _lies_below(change.path, whole)]
     # What is inside comes first: a directory goes if all that is in it does.
     for change in sorted(returning, key=lambda change: change.path, reverse=True):
         if change.goes and not change.is_done:
-            others = {other.path for other in returning if other.goes and other is not change}
-            reason = change.kind.keeps(change.target, change.now, others)
+            reason = _hindrance(change, returning, left)
             if reason:
                 returning.remove(change)
                 left.append((change, reason))
@@ -250,8 +246,13 @@ def _objection(history: History, first: Entry, wanted: Wanted, since: str) -> st
     return f"{_journalled.module(later[-1])} has changed it as well, at {later[-1].time}" if later else ""
 
 
-def _lies_below(path: str, places: t.Sequence[str]) -> bool:
-    return any(path != place and _mountinfo.is_below(path, place) for place in places)
+def _hindrance(change: Change, returning: t.Sequence[Change], left: t.Sequence[tuple[Change, str]]) -> str:
+    """Why what was not there before cannot go: something is in it that stays. "" for nothing."""
+    staying = [other.path for other, _reason in left if _mountinfo.is_below(other.path, change.path)]
+    if change.path and staying:
+        return f"it holds {', '.join(staying)}, which stays"
+    gone = {other.path for other in returning if other.goes and other is not change}
+    return change.kind.keeps(change.target, change.now, gone)
 
 
 def _loading(host: Host, layout: Layout, now: t.Mapping[str, t.Any]) -> t.Iterator[tuple[str, Loading]]:

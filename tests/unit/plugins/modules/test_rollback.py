@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from types import ModuleType
 import pytest
 from ansible.module_utils.testing import patch_module_args
 
-from ansible_collections.hypervisor.hardening.plugins.module_utils import _runner
+from ansible_collections.hypervisor.hardening.plugins.module_utils import _rollback, _runner
 from ansible_collections.hypervisor.hardening.plugins.module_utils._host import Host
 from ansible_collections.hypervisor.hardening.plugins.module_utils._journal import Journal
 from ansible_collections.hypervisor.hardening.plugins.modules import (
@@ -223,15 +224,54 @@ def test_one_role_alone(host: LibvirtHost, capsys: pytest.CaptureFixture[str]) -
     host.directory("/var/lib/libvirt/qemu")
     host.directory("/etc/libvirt/hooks")
     before = tree(host)
-    done = call(migration_gate, capsys, agreement=agreed)
-    assert not done.get("failed"), done["msg"]
+    for mode in ("warn", "enforce"):
+        done = call(migration_gate, capsys, agreement={**agreed, "group": mode}, mode=mode)
+        assert not done.get("failed"), done["msg"]
     assert run(capsys, roles=["hypervisor_mounts"])["changed"] is False
     done = run(capsys, roles=["hypervisor_migration"])
     assert {one["by"] for one in done["put_back"]} == {"migration_gate"}
     assert tree(host) == before
-    assert run(capsys, roles=["hypervisor_migration"])["changed"] is False
+    again = run(capsys, roles=["hypervisor_migration"])
+    assert (again["changed"], again["left_alone"]) == (False, [])
     assert run(capsys, roles=["hypervisor_qemu"])["changed"] is True
     assert host.read(CONF) == FORMER
+
+
+def test_the_gate_goes_and_returns_as_a_whole(host: LibvirtHost, capsys: pytest.CaptureFixture[str]) -> None:
+    agreed = {"version": 1, "group": "web", "values": {"qemu_uid": 0}}
+    host.directory("/var/lib/libvirt/qemu")
+    host.directory("/etc/libvirt/hooks")
+    former = tree(host)
+    call(migration_gate, capsys, agreement=agreed)
+    gate = tree(host)
+    count = len(Journal(host, "").entries())
+    run(capsys, all=True)
+    assert tree(host) == former
+    since = Journal(host, "").entries()[count].name
+    assert run(capsys, since=since)["left_alone"] == []
+    assert tree(host) == gate
+    again = run(capsys, since=since)
+    assert (again["changed"], again["left_alone"]) == (False, [])
+    run(capsys, all=True)
+    assert tree(host) == former
+
+
+def test_a_file_that_somebody_edited_keeps_its_directory(host: LibvirtHost, capsys: pytest.CaptureFixture[str]) -> None:
+    agreed = {"version": 1, "group": "web", "values": {"qemu_uid": 0}}
+    place = "/etc/libvirt/hooks/hypervisor-hardening"
+    host.directory("/var/lib/libvirt/qemu")
+    host.directory("/etc/libvirt/hooks")
+    former = tree(host)
+    for group in ("web", "other"):
+        call(migration_gate, capsys, agreement={**agreed, "group": group})
+    host.put(f"{place}/agreement.json", "edited")
+    done = run(capsys, all=True)
+    left = {one["target"]: one["reason"] for one in done["left_alone"]}
+    assert "somebody else has changed it since" in left[f"{place}/agreement.json"]
+    assert left[f"directory:{place}"] == f"it holds {place}/agreement.json, which stays"
+    assert host.text(f"{place}/agreement.json") == "edited"
+    run(capsys, all=True, overwrite=[f"{place}/agreement.json"])
+    assert tree(host) == former
 
 
 def test_what_another_module_changed_later_is_not_lost(host: LibvirtHost, capsys: pytest.CaptureFixture[str]) -> None:
@@ -287,6 +327,35 @@ def test_a_former_file_that_libvirt_would_not_take_is_refused(
     assert "'secret" not in failed["msg"]
     assert tree(host, "/etc", "/var") == before
     assert tree(host) == former
+
+
+def test_what_the_daemon_runs_with_is_what_it_goes_back_to(
+    host: LibvirtHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    former = b"# broken\n"
+    Path(host.path(CONF)).write_bytes(former)
+    harden(capsys)
+    hardened = host.read(CONF).replace(b"# broken", b"# sound")
+    path = Path(host.path(f"/var/lib/hypervisor-hardening/journal/{Journal(host, '').entries()[0].name}"))
+    kept = {**json.loads(path.read_text()), "after": hashlib.sha256(hardened).hexdigest()}
+    path.write_text(json.dumps(kept))
+    Path(host.path(CONF)).write_bytes(hardened)
+    host.run(["systemctl", "restart", "libvirtd.service"])  # by hand
+    assert run(capsys, all=True)["changed"] is True
+    assert host.read(CONF) == former
+    assert call(daemon_restart, capsys)["rolled_back"] is True
+    assert host.read(CONF) == hardened
+
+
+def test_an_edit_at_this_very_moment_is_not_overwritten(
+    host: LibvirtHost, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harden(capsys)
+    monkeypatch.setattr(_rollback, "check", lambda host, _plan: Path(host.path(CONF)).write_bytes(b"edited = 1\n"))
+    failed = call(rollback, capsys, all=True)
+    assert failed["failed"] is True
+    assert "was changed by someone else while this run was planning" in failed["msg"]
+    assert host.read(CONF) == b"edited = 1\n"
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,14 @@ def test_check_then_change_then_nothing(host: PlayedHost, capsys: pytest.Capture
     assert {entry["state"] for entry in call(journal_info, capsys)["entries"] if not entry["undoes"]} == {"put_back"}
 
 
+def test_a_daemon_that_knows_of_mounts_is_to_be_told(host: PlayedHost, capsys: pytest.CaptureFixture[str]) -> None:
+    harden(capsys)
+    host.daemon(78, 5000)
+    for role, required in (("hypervisor_mounts", False), ("hypervisor_hugepages", True)):
+        predicted = run(capsys, roles=[role], _ansible_check_mode=True)
+        assert predicted["restart_required"] is run(capsys, roles=[role])["restart_required"] is required
+
+
 def test_hardened_again_and_put_back_again(host: PlayedHost, capsys: pytest.CaptureFixture[str]) -> None:
     former = tree(host)
     for _time in range(2):
