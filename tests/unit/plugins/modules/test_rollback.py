@@ -393,16 +393,22 @@ def test_a_run_that_was_killed_is_finished_by_the_next(
     host: LibvirtHost, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """Killed before each of its changes in turn; no file is ever anything else than what it was or what it is to be."""
-    host.directory("/var/lib/libvirt/qemu")
-    host.directory("/etc/libvirt/hooks")
-    host.put("/etc/libvirt/hooks/qemu", "#!/bin/sh\n", 0o755)
-    host.put("/usr/lib64/libvirt.so.0.6000.0")
+    host.put("/etc/own/hook", "#!/bin/sh\n", 0o755)
+    host.put("/etc/own/gone", "former\n")
     former = tree(host)
     harden(capsys)
-    agreed = {"version": 1, "group": "web", "values": {"qemu_uid": 0}}
-    done = call(migration_gate, capsys, agreement=agreed)
-    assert not done.get("failed"), done["msg"]
-    assert host.exists("/etc/libvirt/hooks/qemu.chained")
+    journal = Journal(host, "other")
+    journal.record_value("rename:/etc/own/hook", "/etc/own/hook", "/etc/own/hook.chained")
+    host.rename("/etc/own/hook", "/etc/own/hook.chained")
+    journal.record_value("link:/etc/own/hook", None, "hypervisor-hardening/hook")
+    host.symlink("hypervisor-hardening/hook", "/etc/own/hook")
+    journal.make_directory("/etc/own/hypervisor-hardening")
+    host.put("/etc/own/hypervisor-hardening/hook", "#!/bin/sh\n", 0o755)
+    host.put("/etc/own/hypervisor-hardening/code/more", "code")
+    journal.make_directory("/etc/new/deep")
+    for path, text in (("/etc/new/deep/file", b"new\n"), ("/etc/own/gone", None)):
+        journal.record_file(path, text)
+        host.remove(path) if text is None else host.write(path, text)
     hardened = tree(host)
     kept = tmp_path.with_name(f"{tmp_path.name}-kept")
     shutil.copytree(tmp_path, kept, symlinks=True)
