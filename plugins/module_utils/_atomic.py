@@ -115,20 +115,20 @@ def write(
 
 @dataclass(frozen=True)
 class Whole:
-    """A file as it is to be, owner and mode included."""
+    """A file as it is to be, owner and mode included; ``xattrs`` None: those that a new file gets there."""
 
     path: str
     data: bytes = field(repr=False)
     uid: int
     gid: int
     mode: int
+    xattrs: t.Mapping[str, bytes] | None = field(default=None, repr=False)
 
 
 def write_together(root: str, files: t.Sequence[Whole]) -> None:
     """Replace several files of one directory that belong together: all are ready on disk before the first is renamed.
 
-    Whoever opens them one after the other meets a mixed set only within the few renames. Extended attributes are those
-    that new files get there.
+    Whoever opens them one after the other meets a mixed set only within the few renames.
 
     :raises HostError: whatever ``destination`` refuses, another writer for 10 seconds, or an error of the system. No
         file is replaced then, unless the message says otherwise.
@@ -142,8 +142,7 @@ def write_together(root: str, files: t.Sequence[Whole]) -> None:
             fd = _lock(temporary, file.path)
             ready.append((temporary, target.path, fd))
             _write_all(fd, file.data)
-            os.fchown(fd, file.uid, file.gid)
-            os.fchmod(fd, file.mode)
+            _set_metadata(fd, file.uid, file.gid, file.mode, file.xattrs)
             os.fsync(fd)
         for temporary, path, _fd in ready:
             os.rename(temporary, path)
@@ -325,22 +324,23 @@ def _replace(target: Destination, data: bytes, mode: int, temporary: str, fd: in
     if target.before is None:
         os.fchmod(fd, mode)
     else:
-        _copy_metadata(target.path, target.before, fd)
+        before = target.before
+        _set_metadata(fd, before.st_uid, before.st_gid, stat.S_IMODE(before.st_mode), attributes(target.path))
     os.fsync(fd)
     os.rename(temporary, target.path)
 
 
-def _copy_metadata(source: str, before: os.stat_result, fd: int) -> None:
+def _set_metadata(fd: int, uid: int, gid: int, mode: int, wanted: t.Mapping[str, bytes] | None) -> None:
     # chown drops security.capability, and chmod would drop the ACL's mask: hence this order.
-    os.fchown(fd, before.st_uid, before.st_gid)
-    wanted = attributes(source)
-    inherited = {name: os.getxattr(fd, name) for name in os.listxattr(fd)}
-    for name in inherited.keys() - wanted.keys():
-        os.removexattr(fd, name)  # a default ACL of the directory, which the old file does not have
-    for name, value in wanted.items():
-        if inherited.get(name) != value:
-            os.setxattr(fd, name, value)
-    os.fchmod(fd, stat.S_IMODE(before.st_mode))
+    os.fchown(fd, uid, gid)
+    if wanted is not None:
+        inherited = {name: os.getxattr(fd, name) for name in os.listxattr(fd)}
+        for name in inherited.keys() - wanted.keys():
+            os.removexattr(fd, name)  # a default ACL of the directory, which this file does not have
+        for name, value in wanted.items():
+            if inherited.get(name) != value:
+                os.setxattr(fd, name, value)
+    os.fchmod(fd, mode)
 
 
 def _overwrite(path: str, data: bytes) -> None:

@@ -25,7 +25,7 @@ BASE = "libvirt/qemu"
 DELEGATE_MODE = 0o700
 
 # Mounts are looked at where PID 1 lives, whatever this process lives in.
-_PID1_ROOT = "/proc/1/root"
+PID1_ROOT = "/proc/1/root"
 _DEPTH = 8
 
 
@@ -96,7 +96,7 @@ class Step:
 def place(host: Host, mounts: t.Mapping[str, Mount], entry: Entry) -> Place:
     """What is at an entry's mount point. Reads only."""
     mount = mounts.get(entry.path)
-    full = _PID1_ROOT + entry.path
+    full = PID1_ROOT + entry.path
     if mount is None:
         return Place(obstacle=_obstacle(host, entry.path))
     if mount.fstype != "hugetlbfs":
@@ -116,16 +116,16 @@ def place(host: Host, mounts: t.Mapping[str, Mount], entry: Entry) -> Place:
 def _obstacle(host: Host, path: str) -> str:
     for part in (path, *ancestors(path)):
         try:
-            link = host.readlink(_PID1_ROOT + part)
+            link = host.readlink(PID1_ROOT + part)
         except OSError:
             continue
         return f"{part} is a symbolic link to {link}. Name the directory itself"
-    status = host.stat_optional(_PID1_ROOT + path)
+    status = host.stat_optional(PID1_ROOT + path)
     if status is None:
         return ""
     if not stat.S_ISDIR(status.st_mode):
         return "there is something that is no directory. Remove it, or choose another path"
-    if host.list(_PID1_ROOT + path):
+    if host.list(PID1_ROOT + path):
         return "the directory is not empty, and a mount would hide its content. Move that away, or choose another path"
     return ""
 
@@ -135,8 +135,8 @@ def _holders(host: Host, path: str, inside: str, depth: int) -> t.Iterator[str]:
 
     QEMU unlinks its files at once, so a guest is seen by its directory alone.
     """
-    for name in host.list(f"{_PID1_ROOT}{path}{inside}"):
-        status = host.stat_optional(f"{_PID1_ROOT}{path}{inside}/{name}", follow=False)
+    for name in host.list(f"{PID1_ROOT}{path}{inside}"):
+        status = host.stat_optional(f"{PID1_ROOT}{path}{inside}/{name}", follow=False)
         if status is None:
             continue
         if not stat.S_ISDIR(status.st_mode) or inside.endswith("/" + BASE):
@@ -214,8 +214,13 @@ def take(host: Host, step: Step, journal: Journal, daemon: str) -> t.Callable[[]
     """
     inside = {"base": f"/{BASE}", "delegate": f"/{step.name}"}.get(step.kind, "")
     after = {"is": vars(step.after) if step.after else None, **({"daemon": daemon} if step.news_to_libvirt else {})}
-    journal.record_value(f"hugetlbfs:{step.path}{inside}", {"is": vars(step.before) if step.before else None}, after)
-    full = _PID1_ROOT + step.path
+    if step.kind == "mount":
+        for path in reversed([step.path, *ancestors(step.path)]):
+            if not host.exists(PID1_ROOT + path):
+                journal.record_value(f"directory:{path}", None, "made")
+    before = step.after if step.kind == "base" else step.before  # libvirt's directory is no part of the mount's state
+    journal.record_value(f"hugetlbfs:{step.path}{inside}", {"is": vars(before) if before else None}, after)
+    full = PID1_ROOT + step.path
     if step.kind == "unmount" and step.before:
         return _unmount(host, step.path, step.before)
     if step.kind == "mount" and step.after:
@@ -238,13 +243,13 @@ def is_news(target: str, after: t.Any, daemon: str) -> bool:
 
 
 def _mount(host: Host, path: str, root: Root) -> t.Callable[[], None]:
-    made = not host.exists(_PID1_ROOT + path)
-    host.make_directory(_PID1_ROOT + path, 0o755)
+    made = not host.exists(PID1_ROOT + path)
+    host.make_directory(PID1_ROOT + path, 0o755)
     try:
         host.mount("hugetlbfs", path, "hugetlbfs", MS_NOSUID | MS_NODEV, root.options)
     except (OSError, HardeningError) as error:
         if made:
-            host.remove_directory(_PID1_ROOT + path)
+            host.remove_directory(PID1_ROOT + path)
         raise PoolError(f"{path}: the kernel did not mount hugetlbfs ({root.options}): {_words(error)}.") from error
     return lambda: host.unmount(path)
 

@@ -9,6 +9,7 @@ import re
 import typing as t
 from dataclasses import dataclass, field
 
+from . import _proc
 from ._host import HardeningError, Host
 
 if t.TYPE_CHECKING:
@@ -127,6 +128,11 @@ def available(host: Host) -> int:
     return int(match[1]) if match else 0
 
 
+def has_pages(host: Host, pid: int) -> bool:
+    """Whether a process has huge pages (proc_pid_status(5))."""
+    return _proc.status(host, pid).get("HugetlbPages", "0 kB").split()[0] != "0"
+
+
 def refuse_in_use(pool: Pool, change: Reservation, holders: t.Sequence[str]) -> None:
     """Raise PoolError where fewer pages are wanted than are in use: the kernel would not take them, but they would turn
     into surplus pages, and be lost to the guests one by one."""
@@ -150,7 +156,7 @@ def reserve(host: Host, change: Reservation, journal: Journal) -> int:
     got = change.before
     while True:
         host.write_kernel(change.path, str(change.wanted))
-        before, got = got, _now(host, change)
+        before, got = got, pages_now(host, change.path)
         # The kernel gives up early on fragmented memory; what it moved meanwhile often lets the next try get further.
         if got == change.wanted or got <= before:
             return got
@@ -158,10 +164,11 @@ def reserve(host: Host, change: Reservation, journal: Journal) -> int:
 
 def put_back(host: Host, change: Reservation, journal: Journal) -> None:
     """Ask for the former number of pages again."""
-    journal.record_value(change.path, _now(host, change), change.before)
+    journal.record_value(change.path, pages_now(host, change.path), change.before)
     host.write_kernel(change.path, str(change.before))
 
 
-def _now(host: Host, change: Reservation) -> int:
-    count = _count(host, change.path.rpartition("/")[0])
+def pages_now(host: Host, path: str) -> int:
+    """How many pages a pool has, by its file (``sysfs``); 0 for a pool that this kernel does not have."""
+    count = _count(host, path.rpartition("/")[0])
     return count.pages if count else 0

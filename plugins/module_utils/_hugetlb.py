@@ -9,7 +9,7 @@ import re
 import typing as t
 from dataclasses import dataclass
 
-from . import _hugemounts, _hugepages, _hugeunits, _libvirtd, _mountinfo, _proc, _units
+from . import _hugemounts, _hugepages, _hugeunits, _libvirtd, _mountinfo, _units
 from ._host import HardeningError, Host
 from ._hugepages import PoolError, Reservation, label
 from ._hugewanted import Entry, Wanted
@@ -95,7 +95,7 @@ def observe(host: Host, wanted: Wanted) -> State:
         units=_units.changes(host, files),
         layout=layout,
         stale=_is_stale(host, layout),
-        holders=tuple(guest.name for guest in guests if _has_huge_pages(host, guest.pid)),
+        holders=tuple(guest.name for guest in guests if _hugepages.has_pages(host, guest.pid)),
         guests_pending=tuple(guest.name for guest in guests if _is_outside(host, guest.pid, mounts, entries)),
     )
 
@@ -281,10 +281,6 @@ def _is_stale(host: Host, layout: _libvirtd.Layout) -> bool:
         return False
     entries = Journal(host, by="").since(layout.started - 1)
     return any(_hugemounts.is_news(entry.target, entry.after, layout.process) for entry in entries)
-
-
-def _has_huge_pages(host: Host, pid: int) -> bool:
-    return _proc.status(host, pid).get("HugetlbPages", "0 kB").split()[0] != "0"
 
 
 def _is_outside(host: Host, pid: int, mounts: t.Mapping[str, _mountinfo.Mount], entries: t.Iterable[Entry]) -> bool:

@@ -35,6 +35,8 @@ class Entry:
     Names sort in the order of the changes, also where the clock was set back; ``time`` is what the clock said.
     ``kind`` is ``file`` (before: None or mode, uid, gid, xattrs, content) or ``value`` (a running value of the kernel).
     ``after`` is the sha256 of the file's new content, or the new value: what drift is measured against.
+    ``undoes`` names the entry whose former state returns with this change, "" for a change of another kind: all entries
+    of the same target from that one on are taken back by this one.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Entry:
     target: str
     before: t.Any
     after: t.Any
+    undoes: str = ""
 
     def content(self) -> bytes | None:
         """The former bytes of a file, None where there was none."""
@@ -68,17 +71,22 @@ class Loaded:
 
 
 class Journal:
-    """The journal of one host. ``by`` names the module that makes the changes."""
+    """The journal of one host. ``by`` names the module that makes the changes; ``undoes``: see ``Entry``."""
 
-    def __init__(self, host: Host, by: str) -> None:
+    def __init__(self, host: Host, by: str, undoes: str = "") -> None:
         self._host = host
         self._notes = Host(host.root)  # what is noted here is no change of the host's
         self._by = by
+        self._undoes = undoes
+
+    def taking_back(self, entry: Entry) -> Journal:
+        """The same journal, for changes with which the state before ``entry`` returns."""
+        return Journal(self._host, self._by, entry.name)
 
     def record_file(self, path: str, after: bytes | None) -> Entry:
         """Keep a file's bytes, owner, mode and extended attributes before ``after`` replaces (None: removes) it."""
         digest = None if after is None else hashlib.sha256(after).hexdigest()
-        return self._record("file", path, self._file(path), digest)
+        return self._record("file", path, self.file(path), digest)
 
     def record_value(self, target: str, before: t.Any, after: t.Any) -> Entry:
         """Keep a running value (JSON types) before it is changed."""
@@ -103,14 +111,29 @@ class Journal:
                     return entry
         return None
 
-    def restore(self, entry: Entry) -> None:
-        """Put a file's former bytes back, or remove a file that did not exist. This, too, is recorded first."""
-        content = entry.content()
-        self.record_file(entry.target, content)
+    def make_directory(self, path: str) -> None:
+        """Make a directory (0755), and its missing parents, each recorded first; an existing one is left alone."""
+        if not self._host.exists(path):
+            self.make_directory(os.path.dirname(path))
+            self.record_value(f"directory:{path}", None, "made")
+            self._host.make_directory(path, 0o755)
+
+    def restore(self, entry: Entry) -> Entry:
+        """Put a file's former bytes, owner, mode and extended attributes back, or remove a file that did not exist.
+
+        :returns: the record of this, which is made first.
+        """
+        from ._atomic import Whole
+
+        content, before = entry.content(), entry.before
+        done = self.taking_back(entry).record_file(entry.target, content)
         if content is None:
             self._host.remove(entry.target)
         else:
-            self._host.write(entry.target, content, mode=entry.before["mode"])
+            xattrs = {name: base64.b64decode(value) for name, value in before["xattrs"].items()}
+            whole = Whole(entry.target, content, before["uid"], before["gid"], before["mode"], xattrs)
+            self._host.write_together([whole])
+        return done
 
     def loaded(self, path: str) -> Loaded | None:
         """What a daemon is proven to have loaded of a file, None before the first proof."""
@@ -141,11 +164,12 @@ class Journal:
         stamp = _stamp(now // 10**9)
         following = max(now, _nanoseconds(max(self._names(), default="")) + 1)
         name = f"{_stamp(following // 10**9)}.{following % 10**9:09d}-{os.getpid()}.json"
-        entry = Entry(name, f"{stamp}Z", VERSION, self._by, kind, target, before, after)
+        entry = Entry(name, f"{stamp}Z", VERSION, self._by, kind, target, before, after, self._undoes)
         self._write(name, {key: value for key, value in vars(entry).items() if key != "name"})
         return entry
 
-    def _file(self, path: str) -> t.Any:
+    def file(self, path: str) -> t.Any:
+        """A file as an entry keeps it (``before``), None where there is none."""
         status = self._host.stat_optional(path)
         if status is None:
             return None

@@ -40,7 +40,7 @@ DEFAULT_EXCLUDE = (
     "/var/snap/lxd",
 )
 
-_FLAGS = {"private": MS_PRIVATE, "shared": MS_SHARED, "slave": MS_SLAVE, "unbindable": MS_UNBINDABLE}
+FLAGS = {"private": MS_PRIVATE, "shared": MS_SHARED, "slave": MS_SLAVE, "unbindable": MS_UNBINDABLE}
 
 
 class PropagationError(HardeningError):
@@ -224,15 +224,22 @@ def _shown(state: State, target: str, change: Change | None) -> dict[str, str]:
 
 
 def _is(mount: Mount, kind: str) -> bool:
+    return is_kind(mount.propagation, kind)
+
+
+def is_kind(propagation: str, kind: str) -> bool:
     """Whether the kernel's call would change nothing (fs/pnode.c, change_mnt_propagation).
 
     A shared mount may be a slave besides. Making a slave of a mount that gets nothing from anywhere leaves it private.
+
+    :param propagation: as ``_mountinfo.Mount.propagation`` has it.
     """
+    shared = propagation.startswith("shared")
     if kind == "shared":
-        return mount.shared
+        return shared
     if kind == "slave":
-        return not mount.shared
-    return mount.propagation == kind
+        return not shared
+    return propagation == kind
 
 
 def _refuse_named(state: State, wanted: Wanted, target: str) -> None:
@@ -323,7 +330,7 @@ def _guests_pending(host: Host, wanted: Wanted) -> tuple[str, ...]:
 
 def _make(host: Host, plan: Plan, change: Change, *, rehearse: bool = False) -> None:
     try:
-        host.mount("none", change.target, "", _FLAGS[change.kind], rehearse=rehearse)
+        host.mount("none", change.target, "", FLAGS[change.kind], rehearse=rehearse)
     except OSError as error:
         if change.target not in plan.named and change.target not in _mountinfo.visible(_mountinfo.read(host, 1)):
             return  # unmounted meanwhile, as a container's mounts are

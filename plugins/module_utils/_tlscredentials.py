@@ -211,7 +211,7 @@ def check(host: Host, plan: Plan) -> None:
 
 def apply(host: Host, plan: Plan, journal: Journal) -> None:
     """Replace the files together, journal first."""
-    host.make_directory(plan.path, 0o755)
+    journal.make_directory(plan.path)
     for file in plan.replaced:
         journal.record_file(file.path, file.data)
     host.write_together(plan.replaced)

@@ -197,6 +197,10 @@ def apply(host: Host, changes: t.Sequence[Change], journal: Journal) -> None:
     if changes:
         _systemctl(host, "daemon-reload")
     enable = [change.file.unit for change in changes if change.file.wanted_by and change.file.text is not None]
+    for change in changes:
+        if change.file.unit in enable and not change.enabled:
+            journal.make_directory(change.file.link.rpartition("/")[0])
+            journal.record_value(f"link:{change.file.link}", None, change.file.path)
     if enable:
         _systemctl(host, "enable", "--quiet", "--", *enable)
         host.changed = True
@@ -209,10 +213,11 @@ def write(host: Host, changes: t.Iterable[Change], journal: Journal) -> None:
         if text is None:
             journal.record_file(path, None)
             if change.enabled:
+                journal.record_value(f"link:{change.file.link}", host.readlink(change.file.link), None)
                 host.remove(change.file.link)
             host.remove(path)
         elif text != change.before:
-            host.make_directory(path.rpartition("/")[0], 0o755)
+            journal.make_directory(path.rpartition("/")[0])
             journal.record_file(path, text.encode())
             before = (change.before or "").encode("utf-8", "surrogateescape")
             host.write(path, text.encode(), expected=before, mode=0o644)

@@ -110,6 +110,11 @@ class NetHost(TreeHost):
             self.link(f"{path}/master", f"../{words[words.index('master') + 1]}")
         if "up" in words:
             self.put(f"{path}/flags", "0x1003\n")
+        for word, file in (("address", "address"), ("mtu", "mtu")):
+            if word in words:
+                self.put(f"{path}/{file}", words[words.index(word) + 1] + "\n")
+        if "nomaster" in words:
+            Path(self.path(f"{path}/master")).unlink(missing_ok=True)
 
     def _systemctl(self, words: t.Sequence[str]) -> None:
         for unit in words[3:] if words[0] == "enable" else ():

@@ -69,6 +69,8 @@ VARIABLES: dict[tuple[str, str], dict[str, t.Any]] = {
     ("hypervisor_qemu", "hypervisor_qemu_managed_elsewhere"): WORDS,
     ("hypervisor_qemu", "hypervisor_qemu_secret_settings"): DICTIONARY,
     ("hypervisor_qemu", "hypervisor_qemu_settings"): DICTIONARY,
+    ("hypervisor_rollback", "hypervisor_rollback_overwrite"): WORDS,
+    ("hypervisor_rollback", "hypervisor_rollback_roles"): WORDS,
     ("hypervisor_taps", "hypervisor_taps_domains"): WORDS,
     ("hypervisor_taps", "hypervisor_taps_names"): WORDS,
     ("hypervisor_taps", "hypervisor_taps_remove_stale"): WORDS,

@@ -95,8 +95,14 @@ def test_write_enable_and_take_away(host: PlayedHost) -> None:
     assert host.text("/etc/systemd/system/a.service") == SERVICE
     assert host.stat("/etc/systemd/system/a.service").st_mode & 0o777 == 0o644
     assert host.stat_optional("/etc/systemd/system/sysinit.target.wants/gone.service", follow=False) is None
-    assert [(entry.kind, entry.target) for entry in Journal(host, "test").entries()] == [
-        ("file", file.path) for file in files
+    place, link = "/etc/systemd/system", "link:/etc/systemd/system/sysinit.target.wants"
+    assert [(entry.target, entry.after) for entry in Journal(host, "test").entries() if entry.kind == "value"] == [
+        (f"directory:{place}/dev-hugepages.mount.d", "made"),
+        (f"{link}/gone.service", None),
+        (f"{link}/a.service", f"{place}/a.service"),
+    ]
+    assert [entry.target for entry in Journal(host, "test").entries() if entry.kind == "file"] == [
+        file.path for file in files
     ]
 
 
@@ -109,7 +115,10 @@ def test_a_unit_that_lost_its_link_is_enabled_again(host: PlayedHost) -> None:
     _units.apply(host, [change], Journal(host, "test"))
     assert host.changed
     assert _units.changes(host, [file]) == ()
-    assert Journal(host, "test").entries() == [], "no file was changed"
+    assert [(entry.target, entry.before, entry.after) for entry in Journal(host, "test").entries()] == [
+        ("directory:/etc/systemd/system/sysinit.target.wants", None, "made"),
+        ("link:/etc/systemd/system/sysinit.target.wants/a.service", None, file.path),
+    ]
 
 
 def test_a_directory_that_cannot_be_written_is_found_out_before(host: PlayedHost, tmp_path: Path) -> None:
