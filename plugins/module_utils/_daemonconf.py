@@ -43,7 +43,7 @@ class State:
     """What the host shows. ``data`` None: no file; ``reader`` None: no daemon of this host's layout reads it.
 
     ``activated``: systemd makes the reader's sockets; ``socket_mode``: the bits that it then gives the one for all
-    calls.
+    calls; ``lacks_client``: the command, missing here, that it takes to prove a restart of the reader.
     """
 
     path: str
@@ -54,6 +54,7 @@ class State:
     activated: bool
     socket_mode: int | None
     absent: _daemonrules.Lacking
+    lacks_client: str
     now: float
     exposed: bool
 
@@ -97,6 +98,7 @@ def observe(host: Host, wanted: Wanted) -> State:
         activated=activated,
         socket_mode=_socket_mode(host, reader.daemon) if activated else None,
         absent=_daemonrules.lacking(host, wanted.settings),
+        lacks_client=_lacks_client(host, reader),
         now=time.time(),
         exposed=_confedit.exposed(host, path),
     )
@@ -136,6 +138,7 @@ def plan(state: State, wanted: Wanted) -> Plan:
             *_confedit.doubts(state.keys, document, values, path, who),
             *_without_effect(state, document, values),
             *([_confedit.open_to_others(path)] if state.exposed else []),
+            *(_unprovable(state) if changes else ()),
         ),
         reader=state.reader,
         digest_before=_libvirtd.meaning_digest(before),
@@ -209,6 +212,19 @@ def _file(host: Host, main: Layout, wanted: Wanted) -> tuple[str, str]:
     if not _daemonunits.installed(host, name) and not _libvirtd.running(host, name):
         raise ConfError(f"daemon: {name} is not installed on this host, so nothing reads {name}.conf.")
     return f"{DIRECTORY}/{name}.conf", name
+
+
+def _lacks_client(host: Host, reader: Layout) -> str:
+    client = "virt-admin" if reader.kind == "beside" else "virsh"
+    return "" if reader.kind == "none" or host.has_command(client) else client
+
+
+def _unprovable(state: State) -> t.Iterator[str]:
+    if state.lacks_client:
+        yield (
+            f"{state.lacks_client} is not installed, and without it no restart over the new file can be proven. Install "
+            "libvirt-clients (libvirt-client)."
+        )
 
 
 def _socket_mode(host: Host, daemon: str) -> int:

@@ -107,9 +107,9 @@ class Context:
         if process is None:
             return None
         proven = Journal(self.host, by="hypervisor_info").loaded(found.path)
-        if proven is not None and found.document is not None:
+        present = _libvirtd.daemon(self.host, daemon).process
+        if proven is not None and found.document is not None and proven.process == present:
             # one that has executed itself anew is older than what it has loaded
-            if proven.process == _libvirtd.daemon(self.host, daemon).process:
-                return proven.digest != _libvirtd.meaning_digest(found.document)
+            return proven.digest != _libvirtd.meaning_digest(found.document)
         changed = found.changed
         return changed is not None and changed >= process.start_time

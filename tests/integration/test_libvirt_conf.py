@@ -98,8 +98,8 @@ def test_the_rules_are_libvirtds(host: rig.Host, guest: int) -> None:
     for line in [*REFUSED, "max_clients = 10"]:
         host.put("/root/candidate.conf", f"{line}\n".encode())
         done = host.run(["unshare", "-m", "-n", "sh", "-c", script], check=False)
-        ended[line] = done.returncode
-    assert ended == {**dict.fromkeys(REFUSED, 1), "max_clients = 10": 124}
+        ended[line] = done.returncode not in (0, 124)
+    assert ended == {**dict.fromkeys(REFUSED, True), "max_clients = 10": False}
     for line in REFUSED:
         key, _equals, text = line.partition(" = ")
         value = [text.strip('[ "]')] if text.startswith("[") else text.strip('"')

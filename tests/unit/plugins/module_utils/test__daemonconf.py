@@ -189,6 +189,12 @@ def test_a_change_is_journalled_and_waits_for_a_restart(host: LibvirtHost) -> No
     assert done["socket_activated"] is True
 
 
+def test_a_host_that_cannot_prove_a_restart(host: LibvirtHost) -> None:
+    os.unlink(host.path("/usr/bin/virsh"))
+    assert ["virsh is not installed" in one for one in planned(host, {"max_clients": 100}).warnings] == [True]
+    assert planned(host, {"max_clients": 5000}).warnings == ()
+
+
 def test_a_broken_file_is_named(host: LibvirtHost) -> None:
     host.put(LIBVIRTD_CONF, "max_clients = [ 1\n")
     assert f"{LIBVIRTD_CONF}, line 2: " in refused(host, {"max_clients": 10})
