@@ -22,6 +22,8 @@ _VALUE_RE = re.compile(r"[\w.,:+-]+")
 _MULTIHIT = "/sys/devices/system/cpu/vulnerabilities/itlb_multihit"
 # What vmentry_l1d_flush shows where a flush is of no use, whatever was asked for (arch/x86/kvm/vmx/vmx.c).
 _NO_USE = ("not required", "EPT disabled")
+# It ends the kernel's thread for it for good (arch/x86/kvm/mmu/mmu.c, set_nx_huge_pages).
+_STAYS = ("kvm.nx_huge_pages", "never")
 # A register that KVM did not know has been read as 0 so far; from now on a guest that reads it gets a fault.
 _CHANGES_GUESTS = ("kvm.ignore_msrs",)
 
@@ -33,7 +35,6 @@ class Parameter:
     A module that is ``builtin`` is in the kernel's own image, and modprobe does not load it."""
 
     name: str
-    loaded: bool
     builtin: bool
     running: str | None
     writable: bool
@@ -44,10 +45,6 @@ class Parameter:
     @property
     def module(self) -> str:
         return self.name.partition(".")[0]
-
-    @property
-    def path(self) -> str:
-        return "/sys/module/{}/parameters/{}".format(*self.name.split("."))
 
 
 @dataclass(frozen=True)
@@ -93,8 +90,10 @@ def read(host: Host, names: t.Collection[str]) -> State:
     at_boot = _kernelconf.by_command_line(_kernelconf.boot(reader), words)
     modprobe = _kernelconf.modprobe(reader).options
     affected = (reader.text(_MULTIHIT) or "Not affected") != "Not affected"
+    hidden = {name.partition(".")[0] for name in names if not host.exists(_path(name))}
+    offered = {module: _offered(host, module) for module in sorted(hidden)}
     return State(
-        {name: _parameter(host, name, at_boot, modprobe) for name in names},
+        {name: _parameter(host, name, at_boot, modprobe, offered) for name in names},
         affected and "mitigations=off" not in words,
         tuple(_guests(host)) if set(_CHANGES_GUESTS) & set(names) else (),
     )
@@ -105,23 +104,27 @@ def _parameter(
     name: str,
     at_boot: t.Mapping[tuple[str, str], _kernelconf.Setting],
     modprobe: t.Mapping[tuple[str, str], _kernelconf.Setting],
+    offered: t.Mapping[str, t.Sequence[str]],
 ) -> Parameter:
     module, parameter = name.split(".")
-    path = f"/sys/module/{module}/parameters/{parameter}"
-    status = host.stat_optional(path)
-    running = host.text_optional(path) if status and status.st_mode & 0o444 else None
+    status = host.stat_optional(_path(name))
+    running = host.text_optional(_path(name)) if status and status.st_mode & 0o444 else None
     loaded = host.exists(f"/sys/module/{module}")
     return Parameter(
         name=name,
-        loaded=loaded,
         # a module that was loaded has this file, one in the kernel's image has not (kernel/module/sysfs.c)
         builtin=loaded and not host.exists(f"/sys/module/{module}/initstate"),
         running=None if running is None else running.strip(),
         writable=bool(status and status.st_mode & 0o222),
-        known=status is not None or parameter in _offered(host, module),
+        known=status is not None or parameter in offered[module],
         by_command_line=at_boot.get((module, parameter)),
         by_modprobe=modprobe.get((module, parameter)),
     )
+
+
+def _path(name: str) -> str:
+    module, parameter = name.split(".")
+    return f"/sys/module/{module}/parameters/{parameter}"
 
 
 def _offered(host: Host, module: str) -> list[str]:
@@ -166,14 +169,14 @@ def plan(state: State, wanted: t.Mapping[str, str], optional: t.Container[str]) 
             lines.append(f"options {parameter.module} {name.partition('.')[2]}={value}\n")
         overridden += _at_boot(parameter, value)
         running = after = parameter.running
-        if running is not None and not _granted(state, name, value, running):
-            if not parameter.writable:
+        if running is not None and not _granted(name, shown := _shown(state, name, value, running), running):
+            if not parameter.writable or (name, running) == _STAYS:
                 waiting.append(_at_load(parameter, value))
             elif name in _CHANGES_GUESTS and state.guests:
                 waiting.append(_with_guests(state, parameter, value))
             else:
-                after = value
-                values.append(Value(name, parameter.path, running, value))
+                after = shown
+                values.append(Value(name, _path(name), running, after))
         boot = _boot(parameter, value)
         entries.append(Entry(name, running, after, boot.value if boot else None, boot.path if boot else None))
     return Planned(
@@ -199,13 +202,15 @@ def _later(parameter: Parameter) -> _kernelconf.Setting | None:
     return found if found and found.path.rpartition("/")[2] > FILE.rpartition("/")[2] else None
 
 
-def _granted(state: State, name: str, wanted: str, running: str) -> bool:
-    """Whether what sysfs shows is what was asked for; it is not always spelled alike."""
-    if name == "kvm_intel.vmentry_l1d_flush" and running in _NO_USE:
-        return True
+def _shown(state: State, name: str, wanted: str, running: str) -> str:
+    """What is asked for as sysfs will show it, which the kernel takes as well, and which the journal can compare."""
     if name == "kvm.nx_huge_pages":  # arch/x86/kvm/mmu/mmu.c, set_nx_huge_pages
         wanted = {"auto": "1" if state.multihit else "0", "force": "1"}.get(wanted, wanted)
-    return _same(wanted, running)
+    return {"1": "Y", "0": "N"}.get(wanted, wanted) if running in ("Y", "N") else wanted
+
+
+def _granted(name: str, wanted: str, running: str) -> bool:
+    return _same(wanted, running) or (name == "kvm_intel.vmentry_l1d_flush" and running in _NO_USE)
 
 
 def _same(wanted: str, value: str) -> bool:

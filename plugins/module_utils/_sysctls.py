@@ -73,12 +73,11 @@ class Wish:
 
 @dataclass(frozen=True)
 class Sysctl:
-    """A parameter: its running value (None: there is none), what the next boot sets, by which file; the same without
-    our file; and what a file that is read after ours sets."""
+    """A parameter: its running value (None: there is none), what the next boot would set without our file, and what a
+    file sets that is read after ours."""
 
     name: str
     running: str | None
-    configured: _kernelconf.Setting | None
     elsewhere: _kernelconf.Setting | None
     later: _kernelconf.Setting | None
 
@@ -114,13 +113,9 @@ def read(host: Host, names: t.Collection[str]) -> dict[str, Sysctl]:
     :raises OSError: one cannot be read.
     """
     reader = Reader(host)
-    configured = _kernelconf.sysctls(reader, names)
     elsewhere = _kernelconf.sysctls(reader, names, without=FILE)
     later = _kernelconf.later_sysctls(reader, names, FILE)
-    return {
-        name: Sysctl(name, _running(host, name), configured.get(name), elsewhere.get(name), later.get(name))
-        for name in names
-    }
+    return {name: Sysctl(name, _running(host, name), elsewhere.get(name), later.get(name)) for name in names}
 
 
 def _running(host: Host, name: str) -> str | None:
@@ -187,9 +182,9 @@ def _for_boot(sysctl: Sysctl, wish: Wish, running: str) -> str:
     """A host that is stricter than at least asked for stays so."""
     if not wish.least:
         return wish.value
-    known = (integer(text) for text in (running, sysctl.elsewhere and sysctl.elsewhere.value) if text)
-    greater = [number for number in known if number is not None and number >= int(wish.value)]
-    return str(max(greater)) if greater else _now(sysctl.name, wish)
+    known = (running, sysctl.elsewhere.value if sysctl.elsewhere else "")
+    stricter = [value for value in known if wish.granted_by(value)]
+    return str(max(map(int, stricter))) if stricter else _now(sysctl.name, wish)
 
 
 def _overridden(by: _kernelconf.Setting, name: str) -> Departure:

@@ -62,9 +62,8 @@ class KernelHost(TreeHost):
         if path == f"{KSM}/run" and value == "2":
             self.put(f"{KSM}/pages_sharing", "0\n")
             self.put(f"{KSM}/pages_shared", "0\n")
-        before = self.text(path).strip()
-        shown = {"1": "Y", "0": "N", "auto": "N", "force": "Y"}.get(value, value) if before in ("Y", "N") else value
-        self.put(path, f"{shown}\n", mode)
+        switch = self.text(path).strip() in ("Y", "N")
+        self.put(path, f"{ {'1': 'Y', '0': 'N'}.get(value, value) if switch else value }\n", mode)
 
     def set_owner(self, path: str, uid: int, gid: int, mode: int) -> None:
         self.put(path, self.text(path), mode, (uid, gid))

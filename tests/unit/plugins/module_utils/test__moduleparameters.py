@@ -37,11 +37,11 @@ def test_one_that_can_be_written_while_the_module_is_loaded(host: KernelHost) ->
     host.parameter(MSRS, "Y", mode=0o644)
     found = plan(host, {MSRS: False})
     assert [(one.path, one.before, one.after) for one in found.values] == [
-        ("/sys/module/kvm/parameters/ignore_msrs", "Y", "0")
+        ("/sys/module/kvm/parameters/ignore_msrs", "Y", "N")
     ]
     assert lines(found) == ["options kvm ignore_msrs=0"]
     assert [vars(one) for one in found.entries] == [
-        {"name": MSRS, "before": "Y", "after": "0", "boot": "0", "boot_by": FILE}
+        {"name": MSRS, "before": "Y", "after": "N", "boot": "0", "boot_by": FILE}
     ]
 
 
@@ -115,7 +115,7 @@ def test_a_module_in_the_image_of_the_kernel(host: KernelHost) -> None:
     [
         ("Not affected", "", "N", []),
         ("KVM: Mitigation: Split huge pages", "", "Y", []),
-        ("KVM: Vulnerable", "", "N", ["auto"]),
+        ("KVM: Vulnerable", "", "N", ["Y"]),
         ("KVM: Vulnerable", "mitigations=off", "N", []),
     ],
 )
@@ -127,6 +127,16 @@ def test_auto_is_what_the_kernel_makes_of_it(
     host.put("/proc/cmdline", f"ro {words}\n")
     host.parameter(NX, shown, mode=0o644)
     assert [one.after for one in plan(host, {NX: "auto"}).values] == written
+
+
+def test_huge_pages_that_were_never_to_be_split_wait_for_a_boot(host: KernelHost) -> None:
+    host.put(MULTIHIT, "KVM: Vulnerable\n")
+    host.parameter(NX, "never", mode=0o644)
+    found = plan(host, {NX: "auto"})
+    assert found.values == ()
+    assert str(found.waiting[0]).startswith(
+        "kvm.nx_huge_pages: it is never, and can be made auto only when kvm is loaded"
+    )
 
 
 @pytest.mark.parametrize(("shown", "written"), [("not required", []), ("EPT disabled", []), ("never", ["cond"])])

@@ -81,12 +81,12 @@ def test_at_least_never_weakens_and_is_done_in_one_go(
 ) -> None:
     wish = {name: _sysctls.Wish(str(least), least=True)}
     setting = None if elsewhere is None else Setting(str(elsewhere), "/etc/sysctl.d/10-other.conf")
-    found = _sysctls.plan({name: Sysctl(name, str(running), setting, setting, None)}, wish, ())
+    found = _sysctls.plan({name: Sysctl(name, str(running), setting, None)}, wish, ())
     after = int(found.values[0].after) if found.values else running
     if not found.waiting:
         assert after >= max(least, running)
     assert int(lines(found)[0].split()[-1]) >= max([least, *([elsewhere] if elsewhere is not None else [])])
-    again = _sysctls.plan({name: Sysctl(name, str(after), Setting("", FILE), setting, None)}, wish, ())
+    again = _sysctls.plan({name: Sysctl(name, str(after), setting, None)}, wish, ())
     assert again.values == ()
     assert again.content == found.content
 

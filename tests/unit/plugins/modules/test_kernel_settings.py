@@ -59,7 +59,16 @@ def test_check_then_change_then_nothing(host: KernelHost, capsys: pytest.Capture
     assert host.tree() == before
     done = run(capsys, **EVERYTHING)
     assert predicted["changed"] is done["changed"] is True
-    same = ("diff", "sysctls", "left_alone", "overridden", "reboot_required", "reboot_reasons", "remarks")
+    same = (
+        "diff",
+        "sysctls",
+        "module_parameters",
+        "left_alone",
+        "overridden",
+        "reboot_required",
+        "reboot_reasons",
+        "remarks",
+    )
     assert {key: predicted[key] for key in same} == {key: done[key] for key in same}
     assert done["sysctls"] == [
         {"name": f"kernel.{name}", "before": "0", "after": "1", "boot": "1", "boot_by": SYSCTL_D}
@@ -88,7 +97,7 @@ def test_the_journal_has_every_former_state(host: KernelHost, capsys: pytest.Cap
     assert [(one.target, one.before, one.after) for one in entries if one.kind == "value"] == [
         ("/proc/sys/kernel/dmesg_restrict", "0", "1"),
         ("/proc/sys/kernel/kptr_restrict", "0", "1"),
-        ("/sys/module/kvm/parameters/ignore_msrs", "Y", "0"),
+        ("/sys/module/kvm/parameters/ignore_msrs", "Y", "N"),
         ("owner:/dev/kvm", {"uid": 0, "gid": 0, "mode": 0o666}, {"uid": 0, "gid": 994, "mode": 0o660}),
         (f"{KSM}/run", "1", "0"),
     ]
