@@ -127,7 +127,8 @@ def plan(state: State, wanted: Wanted) -> Plan:
     unknown = sorted(set(wanted.booleans) - known)
     if unknown:
         raise SelinuxError(
-            f"booleans: the loaded policy has no {', '.join(unknown)}. It has: {', '.join(sorted(known))}. Nothing was done."
+            f"booleans: the loaded policy has no {', '.join(unknown)}. It has: {', '.join(sorted(known))}. Nothing was "
+            "done."
         )
     steps = (*_switched(state, wanted), *_enforced(state), *_labelled(state))
     return Plan(steps, tuple(_warnings(state, wanted)))
@@ -206,8 +207,8 @@ def _word(value: bool) -> str:
 
 
 def _enforced(state: State) -> t.Iterator[Step]:
-    """Types that somebody made permissive (semanage-permissive(8)). A policy that has one so cannot be talked out of it:
-    the command fails then, and says so."""
+    """Types that somebody made permissive (semanage-permissive(8)). A policy that brings one so cannot be talked out of
+    it: the command fails then, and says so."""
     for entry in state.types:
         if entry["permissive"]:
             name = entry["name"]

@@ -13,8 +13,8 @@ description:
   - Switches the booleans that widen what guests may do, has types of virtualization enforced again that somebody made
     permissive, and gives storage pools their label so that it lasts.
   - Nothing is done unless an option asks for it. The mode of SELinux is never changed, and no denial is hidden.
-  - Files in a pool are not labelled, since a running guest may have them under a label of its own. The directory is, and
-    new images take its label.
+  - Files in a pool are not labelled, since a running guest may have them under a label of its own. The directory is,
+    and new images take its label.
   - Huge pages need nothing here, as libvirt labels the directory of each guest in them.
   - Where the kernel does not run SELinux, nothing is done, and a warning says so.
 options:
@@ -35,8 +35,8 @@ options:
     default: false
   pools:
     description:
-      - Whether storage pools that are local directories get the type C(virt_image_t), and keep it when files are labelled
-        anew.
+      - Whether storage pools that are local directories get the type C(virt_image_t), and keep it when files are
+        labelled anew.
     type: bool
     default: false
 extends_documentation_fragment:

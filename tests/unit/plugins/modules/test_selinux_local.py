@@ -139,6 +139,7 @@ def test_a_command_that_is_missing_or_fails(host: PlayedHost, capsys: pytest.Cap
         "semanage permissive --delete svirt_tcg_t failed: ValueError: svirt_tcg_t is part of the policy" in done["msg"]
     )
     os.unlink(host.path("/usr/sbin/semanage"))
+    host.changed = False
     for check_mode in (True, False):
         done = run(capsys, enforce_types=True, _ansible_check_mode=check_mode)
         assert "semanage is not installed" in done["msg"]
