@@ -9,7 +9,7 @@ import re
 import typing as t
 
 _INCLUDE_RE = re.compile(r"^[ \t]*#?include[ \t]+(if exists[ \t]+)?<([^>\n]+)>[ \t]*$", re.MULTILINE)
-_HEAD_RE = re.compile(r'^[ \t]*(?:profile[ \t]+)?("[^"\n]+"|[\w./@{}-]+)[^\n{]*\{[ \t]*$', re.MULTILINE)
+_HEAD_RE = re.compile(r'^[ \t]*(?:profile[ \t]+)?("[^"\n]+"|[\w./@{}-]+)[^\n]*\{[ \t]*$', re.MULTILINE)
 _TEMPLATE_NAME = "LIBVIRT_TEMPLATE"
 
 
