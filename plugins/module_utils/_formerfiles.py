@@ -266,17 +266,21 @@ def _described(state: t.Any) -> str:
 
 
 def _texts(change: Change) -> tuple[str, str]:
-    """The contents without secrets: those of libvirt's files with each password covered, those that everybody may read,
-    and no others."""
+    """The contents without secrets: those of libvirt's files with each password covered, those that everybody may read
+    and that hold no key, and no others."""
     states = (change.now, change.wanted)
     if _is_libvirts(change.target):
         return _covered(*(b"" if state is None else content(state) for state in states))
-    if all(state is None or state["mode"] & stat.S_IROTH for state in states):
+    if all(state is None or _is_public(state) for state in states):
         old, new = ("" if state is None else content(state).decode("utf-8", "replace") for state in states)
         return old, new
     old, new = ("" if state is None else _NOT_SHOWN for state in states)
     changed = change.now is not None and change.wanted is not None and content(change.now) != content(change.wanted)
     return old, "(changed, not shown)\n" if changed else new
+
+
+def _is_public(state: t.Any) -> bool:
+    return bool(state["mode"] & stat.S_IROTH) and b"PRIVATE KEY" not in content(state)
 
 
 def _covered(before: bytes, after: bytes) -> tuple[str, str]:
