@@ -134,6 +134,20 @@ def test_no_password_is_shown(host: LibvirtHost, capsys: pytest.CaptureFixture[s
     assert 'user = "root"' in done["diff"][0]["after"]
 
 
+def test_no_password_is_shown_wherever_the_file_is(host: LibvirtHost, capsys: pytest.CaptureFixture[str]) -> None:
+    former = 'vnc_password = "former-secret"\n'
+    for path, data in (
+        ("/srv/qemu.conf", "max_files = 1\n"),
+        ("/etc/libvirt/broken.conf", "vnc_password = 'latter-secret"),
+    ):
+        host.put(path, former)
+        Journal(host, "qemu_conf").record_file(path, data.encode())
+        host.put(path, data)
+    done = run(capsys, all=True)
+    assert host.text("/srv/qemu.conf") == host.text("/etc/libvirt/broken.conf") == former
+    assert "secret" not in json.dumps(done["diff"])
+
+
 def test_what_not_everybody_may_read_is_not_shown(host: LibvirtHost, capsys: pytest.CaptureFixture[str]) -> None:
     for path, head, mode in (("/etc/a-key.pem", "", 0o640), ("/etc/b-key.pem", "-----BEGIN PRIVATE KEY-----", 0o644)):
         host.put(path, f"{head}former key", mode)
