@@ -266,12 +266,13 @@ def _described(state: t.Any) -> str:
 
 
 def _texts(change: Change) -> tuple[str, str]:
-    """The contents without secrets: those of libvirt's files with each password covered, those that everybody may read,
-    and no others."""
+    """The contents without secrets: those of libvirt's files, wherever they are, with each password covered, those that
+    everybody may read and that hold no key, and no others."""
     states = (change.now, change.wanted)
-    if _is_libvirts(change.target):
-        return _covered(*(b"" if state is None else content(state) for state in states))
-    if all(state is None or state["mode"] & stat.S_IROTH for state in states):
+    covered = _covered(*(b"" if state is None else content(state) for state in states))
+    if change.target.endswith(".conf") and covered:
+        return covered
+    if not _is_libvirts(change.target) and all(state is None or _is_public(state) for state in states):
         old, new = ("" if state is None else content(state).decode("utf-8", "replace") for state in states)
         return old, new
     old, new = ("" if state is None else _NOT_SHOWN for state in states)
@@ -279,13 +280,18 @@ def _texts(change: Change) -> tuple[str, str]:
     return old, "(changed, not shown)\n" if changed else new
 
 
-def _covered(before: bytes, after: bytes) -> tuple[str, str]:
+def _is_public(state: t.Any) -> bool:
+    return bool(state["mode"] & stat.S_IROTH) and b"PRIVATE KEY" not in content(state)
+
+
+def _covered(before: bytes, after: bytes) -> tuple[str, str] | None:
+    """Two contents in libvirt's grammar; None if they are not."""
     from ._virconf import Document, VirConfError
 
     try:
         old, new = Document.parse(before), Document.parse(after)
     except VirConfError:
-        return _NOT_SHOWN, _NOT_SHOWN
+        return None
     keys = {*old.keys(), *new.keys(), "vnc_password", "spice_password", "rdp_password"}
     hidden = {key: "(not shown)" for key in keys if key.endswith("_password")}
     changed = {key: "(changed, not shown)" for key in hidden if old.get(key) != new.get(key)}

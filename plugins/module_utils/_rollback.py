@@ -9,10 +9,10 @@ import typing as t
 from dataclasses import dataclass, field
 
 from . import _history, _hugemounts, _journalled, _libvirtd, _mountinfo, _restart
-from ._former import Change
+from ._former import Change, FormerError
 from ._formerfiles import content
 from ._history import History, SelectionError
-from ._host import Host, HostError
+from ._host import HardeningError, Host, HostError
 from ._virconf import Document, VirConfError
 
 if t.TYPE_CHECKING:
@@ -155,12 +155,22 @@ def check(host: Host, plan: Plan) -> None:
 
 
 def apply(host: Host, plan: Plan, journal: Journal) -> None:
-    """Put everything back, the journal before each; then let systemd read its units again."""
+    """Put everything back, the journal before each; then have what reads the files read them again.
+
+    :raises FormerError: something could not be put back, and why.
+    """
     layout = _libvirtd.layout(host)
     for path, change in _daemons(layout, plan):
         _prove(host, layout, journal, path, change.now)
     for change in plan.changes:
-        change.kind.put_back(host, change, journal)
+        try:
+            change.kind.put_back(host, change, journal)
+        except (HardeningError, OSError) as error:
+            words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise FormerError(
+                f"{change.target} could not be put back: {words.rstrip('.')}. What is before it in the order of the "
+                "changes, the latest first, is put back already; the next run goes on from here."
+            ) from error
     paths = [change.path for change in plan.changes]
     for place, command in _READERS:
         if any(path.startswith(place) for path in paths):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 
 import pytest
@@ -13,26 +14,40 @@ from rig import guests, modules, playbooks
 
 CONF = "/etc/libvirt/qemu.conf"
 WEAK = b'\nuser = "root"\nnamespaces = []\nseccomp_sandbox = 0\n'
+MOUNT = "/huge2M"
 SWITCHES: dict[str, t.Any] = {
     "hypervisor_level": "strict",
     "hypervisor_qemu_unprivileged_user": True,
     "hypervisor_qemu_seccomp": True,
     "hypervisor_qemu_mount_namespace": True,
-    # No pages, which are the whole machine's: a mount of this host's own.
+    # Mounts, which are this host's own, and no pages, which are the whole machine's.
     "hypervisor_hugepages_pools": [
-        {"size": "2M", "path": "/huge2M"},
+        {"size": "2M", "path": MOUNT},
         {"size": "2M", "path": "/dev/hugepages", "mode": "0775"},
     ],
 }
-# Every file and directory of the host that is not the journal's, the boot's or the guest's.
-FILES = r"""
-find /etc -xdev -type f -exec sha256sum {} +
-find /etc -xdev -printf '%p %y %m %U %G %l\n' | sort
-getfattr -R -d -m - /etc 2>/dev/null | grep -v '^$'
-find / -xdev -maxdepth 1 -printf '%p %y %m %U %G\n' | sort
+# Every file, directory and link below /etc and of the root, with all that belongs to it.
+TREE = b"""
+import hashlib, os, stat
+for place, names, files in [("/", os.listdir("/"), []), *os.walk("/etc")]:
+    for name in sorted(names) + sorted(files):
+        path = os.path.join(place, name)
+        status = os.lstat(path)
+        said = [path, oct(status.st_mode), status.st_uid, status.st_gid]
+        if stat.S_ISLNK(status.st_mode):
+            said.append(os.readlink(path))
+        elif place != "/":
+            said += [(key, os.getxattr(path, key)) for key in sorted(os.listxattr(path))]
+        if stat.S_ISREG(status.st_mode):
+            said.append(hashlib.sha256(open(path, "rb").read()).hexdigest())
+        print(*said)
+"""
+# The running values: mounts, TAP devices, and the units that systemd knows.
+RUNNING = r"""
 findmnt -rn -o TARGET,SOURCE,FSTYPE,PROPAGATION,OPTIONS | grep -vE '^/run/(user|credentials)/' | sort
 stat -c '%n %u %g %a' /dev/hugepages
-systemctl list-unit-files --no-legend --no-pager | awk '{print $1, $2}'
+for path in /sys/class/net/*/tun_flags; do echo "$path"; done
+systemctl list-unit-files --no-legend --no-pager | awk '$2 != "transient" && $2 != "generated" {print $1, $2}'
 """
 
 
@@ -41,23 +56,28 @@ def host(request: pytest.FixtureRequest) -> t.Iterator[rig.Host]:
     with rig.host(request.param) as fresh:
         fresh.put(CONF, fresh.get(CONF) + WEAK, mode=0o640)
         fresh.run(["chown", "root:kvm", CONF])
-        fresh.run(["setfattr", "-n", "user.note", "-v", "kept", CONF], check=False)
+        fresh.run(["python3", "-c", f"import os; os.setxattr({CONF!r}, 'user.note', b'kept')"])
         fresh.run(["mount", "--make-rprivate", "/"])
         guests.restart_libvirtd(fresh)
         yield fresh
 
 
 def state(host: rig.Host) -> str:
-    return host.run(["sh", "-c", FILES]).stdout
+    return host.run(["python3", "-"], stdin=TREE).stdout + host.run(["sh", "-c", RUNNING]).stdout
 
 
 def daemon(host: rig.Host) -> str:
     return host.run(["systemctl", "show", "-P", "MainPID", "libvirtd.service"]).stdout
 
 
-def start_ticks(host: rig.Host, pid: int) -> str:
-    """Field 22 of /proc/PID/stat (proc(5)): with the pid it tells one process from all others."""
-    return host.get(f"/proc/{pid}/stat").decode().rpartition(")")[2].split()[19]
+def mounted(host: rig.Host) -> list[str]:
+    return host.run(["findmnt", "-rn", "-o", "TARGET"]).stdout.split()
+
+
+def process(host: rig.Host, name: str) -> tuple[int, str]:
+    """The pid of a guest with field 22 of its /proc/PID/stat (proc(5)), which tell it from all others."""
+    pid = guests.pid(host, name)
+    return pid, host.get(f"/proc/{pid}/stat").decode().rpartition(")")[2].split()[19]
 
 
 def back(host: rig.Host, *flags: str, **variables: t.Any) -> playbooks.Run:
@@ -69,24 +89,27 @@ def back(host: rig.Host, *flags: str, **variables: t.Any) -> playbooks.Run:
 
 def test_there_and_back(host: rig.Host) -> None:
     former = state(host)
-    pid = guests.start(host, guests.Guest("throughout"))
-    ticks = start_ticks(host, pid)
+    assert "'user.note', b'kept'" in former
+    guests.start(host, guests.Guest("throughout"))
+    guest = process(host, "throughout")
     hardened = playbooks.play("harden", host.inventory, variables=SWITCHES)
     assert hardened.rc == 0, hardened.text
-    assert state(host) != former
+    assert MOUNT in mounted(host)
 
-    before, process = state(host), daemon(host)
+    before, running = state(host), daemon(host)
     checked = back(host, "--check", "--diff", all=True)
-    assert checked.changed
-    assert (state(host), daemon(host)) == (before, process)
-    assert '+user = "root"' in checked.text
+    assert "Put back what was changed" in checked.changed
+    assert (state(host), daemon(host)) == (before, running)
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", checked.text).splitlines()
+    assert '+user = "root"' in shown
+    assert "+propagation:/: private" in shown
 
-    # One role alone, with the words of a survey.
+    # One role alone, in the words of a survey.
     one = back(host, roles="hypervisor_qemu", all="false")
     (result,) = one.results("rollback")
     assert [(entry["target"], entry["by"]) for entry in result["put_back"]] == [(CONF, "qemu_conf")]
     assert host.get(CONF).endswith(WEAK)
-    assert "/huge2M" in host.run(["findmnt", "-rn", "-o", "TARGET"]).stdout.split()
+    assert MOUNT in mounted(host)
     assert len(one.results("daemon_restart")) == 1
 
     everything = back(host, all=True)
@@ -95,7 +118,7 @@ def test_there_and_back(host: rig.Host) -> None:
     assert len(everything.results("daemon_restart")) == 1
     assert state(host) == former
     guests.virsh(host, "uri")
-    assert (guests.pid(host, "throughout"), start_ticks(host, pid)) == (pid, ticks)
+    assert process(host, "throughout") == guest
 
     settled = state(host), daemon(host)
     again = back(host, all=True)
@@ -105,26 +128,59 @@ def test_there_and_back(host: rig.Host) -> None:
     # What runs now is what was there before: a new guest is as weak as one was then.
     assert guests.status(host, guests.start(host, guests.Guest("as-before")))["Uid"].split()[0] == "0"
     entries = modules.call(host, "journal_info")["entries"]
-    assert {entry["state"] for entry in entries} == {"put_back", "in_force"}
     assert {entry["by"] for entry in entries if entry["state"] == "in_force"} == {"rollback"}
+    assert {entry["state"] for entry in entries} == {"put_back", "in_force"}
 
-    # And forth again: the rollback itself is in the journal.
-    last = next(entry["name"] for entry in entries if entry["by"] == "rollback" and entry["target"] != CONF)
-    back(host, since=last)
-    assert "/huge2M" in host.run(["findmnt", "-rn", "-o", "TARGET"]).stdout.split()
-    assert (guests.pid(host, "throughout"), start_ticks(host, pid)) == (pid, ticks)
+    # And forth again: what the last rollback did is in the journal, too.
+    first = next(entry["name"] for entry in entries if entry["by"] == "rollback" and entry["target"] != CONF)
+    back(host, since=first)
+    assert MOUNT in mounted(host)
+    assert host.get(CONF).endswith(WEAK), "which the rollback before it put back"
+    assert process(host, "throughout") == guest
 
 
 def test_drift_is_shown_and_not_overwritten(host: rig.Host) -> None:
-    former = host.get(CONF)
-    assert playbooks.play("harden", host.inventory, "--tags", "qemu", variables=SWITCHES).rc == 0
+    former = state(host)
+    assert playbooks.play("harden", host.inventory, "--tags", "qemu,mounts", variables=SWITCHES).rc == 0
     edited = host.get(CONF) + b"max_processes = 4242\n"
     host.put(CONF, edited, mode=0o640)
     run = back(host, all=True)
-    assert run.changed == []
     (result,) = run.results("rollback")
     assert [one["target"] for one in result["left_alone"]] == [CONF]
-    assert f"{CONF} stays as it is: it is not what qemu_conf made it at " in run.text.replace("\n", " ")
+    assert "somebody else has changed it since" in result["left_alone"][0]["reason"]
+    assert {one["kind"] for one in result["put_back"]} == {"propagation"}, "the rest is put back"
+    assert f"{CONF} stays as it is" in " ".join(run.text.split())
     assert host.get(CONF) == edited
     back(host, all=True, overwrite=CONF)
-    assert host.get(CONF) == former
+    assert state(host) == former
+
+
+def test_what_single_modules_changed(host: rig.Host) -> None:
+    """A TAP device with its unit, and the gate with its directories, links and files."""
+    former = state(host)
+    agreement = {"version": 1, "group": "web", "values": {"qemu_uid": 0}}
+    taps = [{"name": "web0", "owner": "root", "group": "kvm"}]
+    for module, options in (
+        ("tap_device", {"devices": taps}),
+        ("migration_gate", {"agreement": agreement, "mode": "warn"}),
+        ("migration_gate", {"agreement": agreement, "mode": "enforce"}),
+    ):
+        done = modules.call(host, module, **options)
+        assert done["changed"] is True, done
+    changed = state(host)
+    checked = modules.call(host, "rollback", all=True, check_mode=True)
+    assert state(host) == changed
+    done = modules.call(host, "rollback", all=True)
+    assert (done["put_back"], done["left_alone"]) == (checked["put_back"], [])
+    assert state(host) == former
+    assert modules.call(host, "rollback", all=True)["changed"] is False
+
+    # What a guest holds is not taken away from it.
+    assert modules.call(host, "tap_device", devices=taps)["changed"] is True
+    managed = "<interface type='ethernet'><target dev='web0' managed='no'/><model type='virtio'/></interface>"
+    guests.start(host, guests.Guest("holder", interfaces=[managed]))
+    before = state(host)
+    refused = modules.call(host, "rollback", all=True)
+    assert refused["failed"] is True
+    assert "web0 is held by guest holder" in refused["msg"]
+    assert state(host) == before

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -133,14 +134,30 @@ def test_no_password_is_shown(host: LibvirtHost, capsys: pytest.CaptureFixture[s
     assert 'user = "root"' in done["diff"][0]["after"]
 
 
+def test_no_password_is_shown_wherever_the_file_is(host: LibvirtHost, capsys: pytest.CaptureFixture[str]) -> None:
+    former = 'vnc_password = "former-secret"\n'
+    for path, data in (
+        ("/srv/qemu.conf", "max_files = 1\n"),
+        ("/etc/libvirt/broken.conf", "vnc_password = 'latter-secret"),
+    ):
+        host.put(path, former)
+        Journal(host, "qemu_conf").record_file(path, data.encode())
+        host.put(path, data)
+    done = run(capsys, all=True)
+    assert host.text("/srv/qemu.conf") == host.text("/etc/libvirt/broken.conf") == former
+    assert "secret" not in json.dumps(done["diff"])
+
+
 def test_what_not_everybody_may_read_is_not_shown(host: LibvirtHost, capsys: pytest.CaptureFixture[str]) -> None:
-    host.put("/etc/pki/qemu/server-key.pem", "former key", 0o640)
-    Journal(host, "tls_credentials").record_file("/etc/pki/qemu/server-key.pem", b"latter key")
-    host.put("/etc/pki/qemu/server-key.pem", "latter key", 0o640)
+    for path, head, mode in (("/etc/a-key.pem", "", 0o640), ("/etc/b-key.pem", "-----BEGIN PRIVATE KEY-----", 0o644)):
+        host.put(path, f"{head}former key", mode)
+        Journal(host, "tls_credentials").record_file(path, f"{head}latter key".encode())
+        host.put(path, f"{head}latter key", mode)
     done = run(capsys, roles=["hypervisor_migration"])
-    assert host.text("/etc/pki/qemu/server-key.pem") == "former key"
-    assert (done["diff"][0]["before"], done["diff"][0]["after"]) == ("(not shown)\n", "(changed, not shown)\n")
-    assert 'key"' not in json.dumps(done["diff"])
+    assert host.text("/etc/a-key.pem") == "former key"
+    for one in done["diff"]:
+        assert (one["before"], one["after"]) == ("(not shown)\n", "(changed, not shown)\n")
+    assert "er key" not in json.dumps(done["diff"])
 
 
 def test_drift_is_shown_and_not_overwritten(host: LibvirtHost, capsys: pytest.CaptureFixture[str]) -> None:
@@ -283,6 +300,29 @@ def test_what_another_module_changed_later_is_not_lost(host: LibvirtHost, capsys
     assert done["left_alone"][0]["reason"].startswith("other has changed it as well, at 2")
     assert run(capsys, all=True)["changed"] is True
     assert host.read(CONF) == FORMER
+
+
+def test_what_fails_half_way_is_named_and_goes_on_later(
+    host: LibvirtHost, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    former = tree(host)
+    harden(capsys)
+    journal = Journal(host, "other")
+    journal.make_directory("/etc/new")
+    journal.record_file("/etc/new/file", b"new\n")
+    host.write("/etc/new/file", b"new\n", mode=0o644)
+    with monkeypatch.context() as broken:
+        broken.setattr(host, "remove_directory", refuse)
+        failed = call(rollback, capsys, all=True)
+    assert (failed["failed"], failed["changed"]) == (True, True)
+    assert failed["msg"].startswith("directory:/etc/new could not be put back: Device or resource busy. What is before")
+    assert not host.exists("/etc/new/file")
+    assert run(capsys, all=True)["changed"] is True
+    assert tree(host) == former
+
+
+def refuse(path: str) -> None:
+    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), path)
 
 
 def test_the_daemon_loads_it_and_goes_back_if_it_cannot(host: LibvirtHost, capsys: pytest.CaptureFixture[str]) -> None:
