@@ -17,8 +17,10 @@ STAGE := tests/tools/stage
 # These compare or change what belongs to the whole machine: alone, and one after the other.
 MACHINE := $(addprefix tests/integration/test_,rig.py hugetlbfs.py migration_gate_hugepages.py rollback_hugepages.py \
   mount_propagation.py)
-# These take minutes each: users who come in and hosts that boot, and machines with a kernel of their own.
-SLOW := $(addprefix tests/integration/test_,launchers.py rig_vm.py audit_controls_vm.py kernel_vm.py mac_vm.py)
+# These take minutes each: users who come in and hosts that boot, machines with a kernel of their own, images that only
+# they need.
+SLOW := $(addprefix tests/integration/test_,launchers.py rig_vm.py audit_controls_vm.py kernel_vm.py mac_vm.py \
+  other_releases.py modular.py)
 FAST := lint types docs-lint docs sanity units units-py39
 PLACE := ansible_collections/hypervisor/hardening
 ON_TARGETS := $(addprefix .collections/$(PLACE)/,$(wildcard plugins/modules plugins/module_utils))

@@ -14,6 +14,7 @@ import typing as t
 import pytest
 import rig
 from rig import guests, modules
+from rig.confinement import start_ticks
 
 CONF = "/etc/libvirt/qemu.conf"
 UNITS = ("libvirtd.service", "libvirtd.socket", "libvirtd-ro.socket", "libvirtd-admin.socket")
@@ -69,11 +70,6 @@ def stop(host: rig.Host, name: str) -> None:
     """libvirt 11.3 takes 30 seconds to end ("Make forcefull daemon shutdown") if it has just destroyed a guest."""
     guests.stop(host, name)
     time.sleep(0.5)
-
-
-def start_ticks(host: rig.Host, pid: int) -> str:
-    """Field 22 of /proc/PID/stat (proc(5)): with the pid it tells one process from all others."""
-    return (host.root / f"proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
 
 
 def daemon(host: rig.Host) -> str:

@@ -17,6 +17,7 @@ import pytest
 import rig
 import yaml
 from rig import guests, playbooks
+from rig.confinement import confined, start_ticks
 
 CONF = "/etc/libvirt/qemu.conf"
 WEAK = b"""
@@ -34,8 +35,6 @@ SWITCHES: dict[str, t.Any] = {
 LIST_FILES = (
     r"find /etc /var/lib -xdev -type f -exec sha256sum {} +; find /etc /var/lib -xdev -printf '%p %m %U %G %C@\n'"
 )
-# Debian's postinst gives libvirt-qemu this number.
-LIBVIRT_QEMU = "64055"
 
 
 @pytest.fixture(params=["bookworm", "trixie"])
@@ -48,12 +47,6 @@ def weaken(host: rig.Host) -> None:
     host.put(CONF, host.get(CONF) + WEAK, mode=0o600)
     host.run(["mount", "--make-rprivate", "/"])
     guests.restart_libvirtd(host)
-
-
-def start_ticks(host: rig.Host, pid: int) -> str:
-    """Field 22 of /proc/PID/stat (proc(5)): with the pid it tells one process from all others."""
-    text = (host.root / f"proc/{pid}/stat").read_text(encoding="utf-8")
-    return text.rpartition(")")[2].split()[19]
 
 
 def state(host: rig.Host) -> dict[str, str]:
@@ -70,24 +63,6 @@ def state(host: rig.Host) -> dict[str, str]:
         ),
         "links": links.stdout,
         "pid": daemon.stdout,
-    }
-
-
-def confined(host: rig.Host, pid: int) -> dict[str, bool]:
-    """The facts of a confined guest, straight from the kernel."""
-    status = guests.status(host, pid)
-    first = guests.status(host, 1)
-    mounts = (host.root / f"proc/{pid}/mountinfo").read_text(encoding="utf-8")
-    root = next(line for line in mounts.splitlines() if line.split()[4] == "/")
-    return {
-        "user": set(status["Uid"].split()) == {LIBVIRT_QEMU},
-        "capabilities": int(status["CapEff"], 16) == 0,
-        "no_new_privs": status["NoNewPrivs"] == "1",
-        "seccomp": status["Seccomp"] == "2" and int(status["Seccomp_filters"]) == int(first["Seccomp_filters"]) + 1,
-        "namespace": os.readlink(host.root / f"proc/{pid}/ns/mnt") != os.readlink(host.root / "proc/1/ns/mnt"),
-        "private_dev": re.search(r" /dev .* - tmpfs devfs .*size=64k", mounts) is not None,
-        "propagation": "master:" in root,
-        "core": "Max core file size        0" in (host.root / f"proc/{pid}/limits").read_text(encoding="utf-8"),
     }
 
 

@@ -41,8 +41,10 @@ def prepared(root: pathlib.Path, debs: pathlib.Path) -> Iterator[None]:
     """
     (root / "usr/sbin/policy-rc.d").write_text("#!/bin/sh\nexit 101\n", encoding="ascii")
     (root / "usr/sbin/policy-rc.d").chmod(0o755)
+    # A mirror of testing may be older than the week for which its lists count as fresh; its signature is checked still.
+    settings = ('APT::Install-Recommends "0"', 'Acquire::Languages "none"', 'Acquire::Retries "3"')
     (root / "etc/apt/apt.conf.d/90rig").write_text(
-        'APT::Install-Recommends "0";\nAcquire::Languages "none";\nAcquire::Retries "3";\n' + _proxy_lines(),
+        "".join(f"{line};\n" for line in (*settings, 'Acquire::Check-Valid-Until "0"')) + _proxy_lines(),
         encoding="utf-8",
     )
     (root / "etc/dpkg/dpkg.cfg.d").mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
-from . import _boot, _checks, _hosts, _image, _machine, _recipe, _registry
+from . import _boot, _checks, _hosts, _image, _machine, _registry
 from ._base import RigError, cache_dir, existing_parent, locked, remove_tree, say, scope
 
 
@@ -56,10 +56,12 @@ def _parser() -> argparse.ArgumentParser:
     command("install", _install, "install the missing packages (never libvirt or QEMU)")
     build = command("build", _build, "build images, unless they are there")
     images = ", ".join(_image.NAMES)
-    build.add_argument("name", nargs="*", metavar="IMAGE", help=f"of {images}; all of them if none is given")
+    build.add_argument(
+        "name", nargs="*", metavar="IMAGE", help=f"of {images}; if none is given {', '.join(_image.COMMON)}"
+    )
     up = command("up", _up, "boot a host")
     up.add_argument("name")
-    up.add_argument("--release", default="trixie", choices=_recipe.RELEASES)
+    up.add_argument("--release", default="trixie", choices=_image.HOSTS)
     up.add_argument("--vm", action="store_true", help="a virtual machine, with a kernel of its own")
     up.add_argument("--words", default="", help="more for the command line of that kernel")
     pages = "add N huge pages of the default size to the machine's pool"
@@ -113,7 +115,7 @@ def _need_all() -> None:
 
 def _build(options: argparse.Namespace) -> int:
     _need_all()
-    for name in options.name or _image.NAMES:
+    for name in options.name or _image.COMMON:
         print(_image.build(name))
     return 0
 

@@ -12,17 +12,29 @@ import shutil
 import sys
 import tempfile
 import time
+import types
 from typing import IO, Any
 
-from . import _chroot, _guestlinux, _recipe, _registry, _vmimage, _vmrecipe
+from . import _chroot, _guestlinux, _modular, _otherrecipe, _recipe, _registry, _vmimage, _vmrecipe
 from ._base import RigError, cache_dir, existing_parent, locked, remove_tree, run, run_long, say, spawn
 
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+# debootstrap's own default.
+_MIRROR = "http://deb.debian.org/debian"
 _NEEDED_MB = 5000
 _KEPT_SECONDS = 86400
 
-#: The names of all images: a release, or vm-RELEASE for the disk of virtual machines.
-NAMES = (*_recipe.RELEASES, *(f"vm-{release}" for release in _vmrecipe.RELEASES))
+# The recipe of an image by what its name has before the release's; one without such a word is of a release itself.
+_RECIPES = {"vm": _vmrecipe, _modular.PREFIX: _modular}
+_MAKERS = {"vm": _vmimage.make, _modular.PREFIX: _modular.make}
+
+#: The names of the images that are built unless others are asked for.
+COMMON = (*_recipe.RELEASES, *(f"vm-{release}" for release in _vmrecipe.RELEASES))
+_MODULAR = {f"{_modular.PREFIX}-{release}": _recipe.RELEASES[release] for release in _modular.RELEASES}
+#: The images that a container can be of -> the libvirt in them, for people.
+HOSTS = {**_recipe.RELEASES, **_otherrecipe.RELEASES, **_MODULAR}
+#: The names of all images: a release, or a word before it.
+NAMES = tuple(dict.fromkeys((*COMMON, *HOSTS)))
 
 
 def image_dir(name: str) -> pathlib.Path:
@@ -33,9 +45,18 @@ def image_dir(name: str) -> pathlib.Path:
     """
     if name not in NAMES:
         raise RigError(f"no recipe for {name!r}: there is one for {', '.join(NAMES)}")
-    release = name.removeprefix("vm-")
-    digest = _recipe.digest(release) if name == release else _vmrecipe.digest(release)
-    return cache_dir() / "images" / f"{name}-{digest}"
+    word, release = _parted(name)
+    recipe = _RECIPES.get(word) or _recipe_of(release)
+    return cache_dir() / "images" / f"{name}-{recipe.digest(release)}"
+
+
+def _parted(name: str) -> tuple[str, str]:
+    word, _dash, release = name.rpartition("-")
+    return word, release
+
+
+def _recipe_of(release: str) -> types.ModuleType:
+    return _recipe if release in _recipe.RELEASES else _otherrecipe
 
 
 def is_built(name: str) -> bool:
@@ -53,8 +74,8 @@ def build(name: str) -> pathlib.Path:
     :raises RigError: a step failed; the message ends with its last lines and names the log.
     """
     final = image_dir(name)
-    release = name.removeprefix("vm-")
-    if name != release:
+    word, release = _parted(name)
+    if word:
         build(release)
     with locked(f"build-{name}") as lock:
         building = cache_dir() / "building"
@@ -67,7 +88,7 @@ def build(name: str) -> pathlib.Path:
         begun = time.monotonic()
         for directory in (building, final.parent, _deb_cache(release)):
             directory.mkdir(parents=True, exist_ok=True)
-        say(f"building {name} (libvirt {_recipe.RELEASES[release]}) in {cache_dir()}")
+        say(f"building {name} (libvirt {HOSTS[release]}) in {cache_dir()}")
         parts = pathlib.Path(tempfile.mkdtemp(prefix=f"{name}-", dir=building))
         try:
             _build_apart(name, parts, lock)
@@ -128,12 +149,12 @@ def build_here(name: str, parts: pathlib.Path) -> None:
     :param name: one of NAMES.
     :raises RigError: a step failed.
     """
-    release = name.removeprefix("vm-")
+    word, release = _parted(name)
     with (parts / "build.log").open("wb") as log:
-        if name == release:
-            facts = _make_root(release, parts, log)
+        if word:
+            facts = _MAKERS[word](release, image_dir(release), parts, _deb_cache(release), log)
         else:
-            facts = _vmimage.make(release, image_dir(release), parts, _deb_cache(release), log)
+            facts = _make_root(release, parts, log)
     (parts / "image.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
@@ -141,19 +162,23 @@ def _make_root(release: str, parts: pathlib.Path, log: IO[bytes]) -> dict[str, A
     root, debs = parts / "root", _deb_cache(release)
     mirror = _mirror()
     options = ["--variant=minbase", f"--cache-dir={debs}", f"--keyring={_KEYRING}"]
-    words = ["debootstrap", *options, release, os.fspath(root), *([mirror] if mirror else [])]
+    script = _otherrecipe.SCRIPTS.get(release)
+    if script:
+        mirror = mirror or _MIRROR
+    words = ["debootstrap", *options, release, os.fspath(root), *filter(None, (mirror, script))]
+    packages = _recipe_of(release).packages(release)
     run_long(words, f"{release}: base system", log)
     with _chroot.prepared(root, debs):
         apt = _chroot.apt(root)
         run_long([*apt, "update"], f"{release}: package lists", log)
-        run_long([*apt, "install", *_recipe.packages(release)], f"{release}: libvirt, QEMU, sshd", log)
+        run_long([*apt, "install", *packages], f"{release}: libvirt, QEMU, sshd", log)
         run_long([*apt, "install", "--download-only", _guestlinux.PACKAGE], f"{release}: a kernel for guests", log)
         _install_guest_linux(root, debs)
         _finish(root)
     return {
         "release": release,
         "libvirt": _chroot.version(root, "libvirt-daemon"),
-        "packages": _recipe.packages(release),
+        "packages": packages,
     }
 
 
@@ -177,11 +202,17 @@ def _mirror() -> str | None:
 def _install_guest_linux(root: pathlib.Path, debs: pathlib.Path) -> None:
     chroot = _chroot.command(root)
     depends = run([*chroot, "apt-cache", "show", "--no-all-versions", _guestlinux.PACKAGE]).stdout
-    # The package that holds the files is the first thing that the package with the plain name depends on.
-    name = depends.partition("\nDepends: ")[2].split()[0].rstrip(",")
-    package = max(debs.glob(f"{name}_*.deb"), key=lambda path: path.stat().st_mtime)
+    # The package that holds the files, or since Linux 7 needs others that hold them, is what the plain name depends on.
+    names = (word.split()[0] for word in depends.partition("\nDepends: ")[2].partition("\n")[0].split(","))
+    version = next(name for name in names if name.startswith("linux-image-")).removeprefix("linux-image-")
     unpacked = root / "tmp/kernel"
-    run([*chroot, "dpkg-deb", "--extract", f"/var/cache/apt/archives/{package.name}", "/tmp/kernel"])
+    (unpacked / "boot").mkdir(parents=True)
+    for part in ("image", "binary", "modules"):
+        found = sorted(debs.glob(f"linux-{part}-{version}_*.deb"), key=lambda path: path.stat().st_mtime)
+        for package in found[-1:]:
+            run([*chroot, "dpkg-deb", "--extract", f"/var/cache/apt/archives/{package.name}", "/tmp/kernel"])
+    for kernel in unpacked.glob("usr/lib/modules/*/vmlinuz"):
+        kernel.rename(unpacked / f"boot/vmlinuz-{kernel.parent.name}")
     _guestlinux.install(root, unpacked)
 
 
@@ -207,4 +238,4 @@ def free_megabytes() -> int:
 
 def needed_megabytes() -> int:
     """Space that the images not built yet, their packages and a few hosts take, in MB of 10^6 bytes."""
-    return _NEEDED_MB if not all(is_built(name) for name in NAMES) else 500
+    return _NEEDED_MB if not all(is_built(name) for name in COMMON) else 500

@@ -27,6 +27,7 @@ from rig import (
     _image,
     _machine,
     _net,
+    _otherrecipe,
     _recipe,
     _registry,
     _ssh,
@@ -191,7 +192,7 @@ def test_the_digest_of_an_image_is_its_releases_own() -> None:
 def test_the_disk_of_virtual_machines_is_another_image_and_changes_with_the_one_below(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert set(_image.NAMES) == {*_recipe.RELEASES, "vm-trixie"}
+    assert set(_image.COMMON) == {*_recipe.RELEASES, "vm-trixie"}
     before = _image.image_dir("vm-trixie")
     # "trixie-*" are the images that a new one of trixie makes superfluous.
     assert not before.match("trixie-*")
@@ -199,6 +200,22 @@ def test_the_disk_of_virtual_machines_is_another_image_and_changes_with_the_one_
     assert _image.image_dir("vm-trixie") != before
     with pytest.raises(_base.RigError, match="no recipe for 'vm-bookworm'"):
         _image.image_dir("vm-bookworm")
+
+
+def test_images_that_are_built_when_wanted_change_with_the_common_recipe_and_never_change_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    others = set(_image.NAMES) - set(_image.COMMON)
+    assert {"bullseye", "forky", "modular-trixie"} <= others
+    before = {name: _image.image_dir(name) for name in others}
+    for name, path in before.items():
+        others_of_its_kind = [f"{other}-*" for other in _image.NAMES if other != name]
+        assert not any(path.match(pattern) for pattern in others_of_its_kind), "one would be taken for the other"
+    monkeypatch.setattr(_recipe, "digest", lambda _release: "another")
+    assert all(_image.image_dir(name) != path for name, path in before.items())
+    # Packages of Debian 12 and later, https://packages.debian.org/search?keywords=swtpm and =passt.
+    assert not {"swtpm", "passt", "virtiofsd"} & set(_otherrecipe.packages("bullseye"))
+    assert {"swtpm", "passt", "virtiofsd"} <= set(_otherrecipe.packages("forky"))
 
 
 def test_an_image_is_in_use_by_what_lies_on_it_and_by_what_runs_out_of_it() -> None:
