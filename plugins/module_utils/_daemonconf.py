@@ -222,8 +222,8 @@ def _lacks_client(host: Host, reader: Layout) -> str:
 def _unprovable(state: State) -> t.Iterator[str]:
     if state.lacks_client:
         yield (
-            f"{state.lacks_client} is not installed, and without it no restart over the new file can be proven. Install "
-            "libvirt-clients (libvirt-client)."
+            f"{state.lacks_client} is not installed, and without it no restart over the new file can be proven. "
+            "Install libvirt-clients (libvirt-client)."
         )
 
 

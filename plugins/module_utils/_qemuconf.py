@@ -10,13 +10,11 @@ import typing as t
 from dataclasses import dataclass, replace
 
 from . import _confedit, _confkeys, _confrules, _libvirtd
-from ._confedit import CHANGED_NOT_SHOWN, NOT_SHOWN, Change, Replacement
+from ._confedit import NOT_SHOWN, Change, Replacement
 from ._confkeys import ConfError, Keys, is_secret
 from ._host import Host, HostError
 from ._journal import Journal
 from ._virconf import Document
-
-__all__ = ["CHANGED_NOT_SHOWN", "NOT_SHOWN", "Change", "is_secret"]
 
 _READER = "libvirt's QEMU driver"
 RULES_ONLY = "rules only"

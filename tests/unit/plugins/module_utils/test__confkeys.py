@@ -57,7 +57,7 @@ def test_without_a_lens_the_table_answers(tmp_path: Path) -> None:
 
 def test_the_tables_are_small() -> None:
     for table in (_confkeys_fallback, _confkeys_daemons):
-        assert Path(table.__file__).stat().st_size <= 4096
+        assert Path(str(table.__file__)).stat().st_size <= 4096
 
 
 # Entries as the lens of libvirt 9.0 has them.
