@@ -38,7 +38,7 @@ def test_no_role_restarts_by_itself() -> None:
 
 def test_each_role_has_its_switch() -> None:
     switches = {role: task["when"] for task in TASKS if (role := _role(task))}
-    assert len(switches) == 8
+    assert len(switches) == 10
     for role, conditions in switches.items():
         assert f"{role}_enabled | bool" in ([conditions] if isinstance(conditions, str) else conditions)
 
