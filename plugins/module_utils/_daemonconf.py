@@ -22,8 +22,8 @@ DIRECTORY = "/etc/libvirt"
 ROLES = {"qemu": ("libvirtd", "virtqemud"), "remote": ("libvirtd", "virtproxyd")}
 
 _WITHOUT_LENS = (
-    "The host has no lens of {path}, so a table of this collection told its keys. Perhaps the installed libvirt does not "
-    "read such a file."
+    "The host has no lens of {path}, so a table of this collection told its keys. Perhaps the installed libvirt does "
+    "not read such a file."
 )
 _DEFAULT_MODE = "0666"  # systemd.socket(5), SocketMode=
 
@@ -176,7 +176,7 @@ def result(state: State, plan: Plan) -> dict[str, t.Any]:
     made = (state.data or b"") == plan.file.after
     loading = state.loading if made or state.loading is None else state.loading.after(plan.digest)
     return {
-        "path": state.path,
+        "file": state.path,
         "read_by": state.reader.daemon if state.reader else "",
         "socket_activated": state.activated,
         "changes": [{"key": one.key, "before": one.before, "after": one.after} for one in plan.changes],

@@ -106,7 +106,7 @@ def test_a_host_without_libvirt(host: LibvirtHost) -> None:
     os.unlink(host.path("/usr/sbin/libvirtd"))
     os.unlink(host.path("/run/libvirtd.pid"))
     assert "neither libvirtd nor virtqemud is installed" in refused(host, {}, "remote")
-    plan = planned(host, {"max_clients": 10}, None, path=LIBVIRTD_CONF)
+    plan = planned(host, {"max_clients": 50}, None, path=LIBVIRTD_CONF)
     assert (len(plan.changes), plan.reader) == (1, None)
 
 
@@ -119,7 +119,7 @@ def test_a_host_without_libvirt(host: LibvirtHost) -> None:
     ],
 )
 def test_paths_that_are_refused(host: LibvirtHost, path: str, words: str) -> None:
-    assert words in refused(host, {"max_clients": 10}, None, path=path)
+    assert words in refused(host, {"max_clients": 50}, None, path=path)
 
 
 @pytest.mark.parametrize(
@@ -197,4 +197,4 @@ def test_a_host_that_cannot_prove_a_restart(host: LibvirtHost) -> None:
 
 def test_a_broken_file_is_named(host: LibvirtHost) -> None:
     host.put(LIBVIRTD_CONF, "max_clients = [ 1\n")
-    assert f"{LIBVIRTD_CONF}, line 2: " in refused(host, {"max_clients": 10})
+    assert f"{LIBVIRTD_CONF}, line 2: " in refused(host, {"max_clients": 50})
