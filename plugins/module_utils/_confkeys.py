@@ -56,6 +56,7 @@ _LENS_NAMES = {
     "lxc.conf": "libvirtd_lxc",
     "libxl.conf": "libvirtd_libxl",
     "network.conf": "libvirtd_network",
+    "nwfilter.conf": "libvirtd_nwfilter",
     "secret.conf": "libvirt_secrets",
     "qemu-lockd.conf": "libvirt_lockd",
     "libxl-lockd.conf": "libvirt_lockd",

@@ -27,7 +27,7 @@ _LISTENER = {
     "str": "auth_tcp auth_tls ca_file cert_file crl_file key_file listen_addr tcp_port tls_port tls_priority",
     "bool": "listen_tcp listen_tls tls_no_sanity_certificate tls_no_verify_certificate",
     "int": "tcp_min_ssf",
-    "str_array": "tls_allowed_dn_list",
+    "str_array": "cert_files key_files tls_allowed_dn_list",
 }
 _BESIDE = {"str": "log_filters log_outputs", "int": "admin_max_clients log_level max_clients"}
 _LOCKS = {
@@ -40,6 +40,8 @@ _FILES: dict[str, tuple[dict[str, str], ...]] = {
     "virtlockd.conf": (_BESIDE,),
     "virtlogd.conf": (_BESIDE, {"str": "log_root", "int": "max_age_days max_backups max_size"}),
     "network.conf": ({"str": "firewall_backend"},),
+    "nwfilter.conf": ({"str": "firewall_backend", "bool": "enable_counters enable_trace"},),
+    "secret.conf": ({"str": "secrets_encryption_key", "bool": "encrypt_data"},),
     "qemu-lockd.conf": (_LOCKS,),
 }
 

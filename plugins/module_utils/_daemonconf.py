@@ -21,6 +21,10 @@ DIRECTORY = "/etc/libvirt"
 # By what a daemon does, whatever the layout calls it: it drives QEMU, or it serves other hosts.
 ROLES = {"qemu": ("libvirtd", "virtqemud"), "remote": ("libvirtd", "virtproxyd")}
 
+_WITHOUT_LENS = (
+    "The host has no lens of {path}, so a table of this collection told its keys. Perhaps the installed libvirt does "
+    "not read such a file."
+)
 _DEFAULT_MODE = "0666"  # systemd.socket(5), SocketMode=
 
 
@@ -120,7 +124,9 @@ def plan(state: State, wanted: Wanted) -> Plan:
     before, document = _document(path, state.data, who), _document(path, state.data, who)
     _confedit.edit(document, values)
     given = {key: value for key, value in values.items() if value is not None}
-    _confedit.refuse([*_daemonrules.problems(given, state.absent), *_refusals(state, wanted, given, document)])
+    _confedit.refuse(
+        [*_daemonrules.problems(given, document, state.absent), *_refusals(state, wanted, given, document)]
+    )
     changes = _confedit.changes(before, document, values)
     backup = wanted.backup and changes and state.data is not None
     return Plan(
@@ -139,6 +145,7 @@ def plan(state: State, wanted: Wanted) -> Plan:
             *_without_effect(state, document, values),
             *([_confedit.open_to_others(path)] if state.exposed else []),
             *(_unprovable(state) if changes else ()),
+            *([_WITHOUT_LENS.format(path=path)] if changes and state.keys.source == "fallback" else []),
         ),
         reader=state.reader,
         digest_before=_libvirtd.meaning_digest(before),
@@ -169,7 +176,7 @@ def result(state: State, plan: Plan) -> dict[str, t.Any]:
     made = (state.data or b"") == plan.file.after
     loading = state.loading if made or state.loading is None else state.loading.after(plan.digest)
     return {
-        "path": state.path,
+        "file": state.path,
         "read_by": state.reader.daemon if state.reader else "",
         "socket_activated": state.activated,
         "changes": [{"key": one.key, "before": one.before, "after": one.after} for one in plan.changes],

@@ -32,17 +32,18 @@ _ALLOWED: dict[str, tuple[t.Any, ...]] = {
     "firewall_backend": ("nftables", "iptables", "none"),  # bridge_driver_conf.c
 }
 _OCTAL = ("unix_sock_rw_perms", "unix_sock_ro_perms", "unix_sock_admin_perms")
-_TLS_FILES = ("key_file", "cert_file", "ca_file", "crl_file")
+_TLS_FILES = ("key_file", "key_files", "cert_file", "cert_files", "ca_file", "crl_file")
+_EITHER = (("key_file", "key_files"), ("cert_file", "cert_files"))  # libvirtd.conf: mutually exclusive
 _PATHS = (
     *(*_TLS_FILES, "unix_sock_dir", "log_root"),
     *("file_lockspace_dir", "lvm_lockspace_dir", "scsi_lockspace_dir", "disk_lease_dir"),
 )
 _LEAST_SSF = 112  # remote_daemon_config.c, SSF_WARNING_LEVEL
 
-# Whoever is not in such a list is refused (virnettlscontext.c, virnetserver.c: an empty one is a list); no client
-# more than that is let in, or heard (virnetserver.c).
+# Whoever is not in such a list is refused (virnettlscontext.c, virnetsaslcontext.c: an empty one is a list).
 _LISTS = ("tls_allowed_dn_list", "sasl_allowed_username_list")
-_COUNTS = ("max_clients", "max_client_requests")
+# How many clients are served in all, and before they have proved who they are (remote_daemon_config.c).
+_CLIENTS = ("max_clients", 5000, "max_anonymous_clients", 20)
 
 _OTHERS_WRITE = 0o002  # unix(7): who may write to a socket may connect
 
@@ -51,24 +52,40 @@ def lacking(host: Host, settings: t.Mapping[str, t.Any]) -> Lacking:
     """What the settings name and the host does not have: the group of the sockets, the files of TLS."""
     found = set()
     for key, value in settings.items():
-        if not isinstance(value, str) or "\0" in value:
-            continue
-        if key == "unix_sock_group" and not value.isdigit() and host.gid(value) is None:
-            found.add((key, value))
-        if key in _TLS_FILES and value.startswith("/") and not host.exists(value):
-            found.add((key, value))
+        for word in _words(value):
+            if key == "unix_sock_group" and not word.isdigit() and host.gid(word) is None:
+                found.add((key, word))
+            if key in _TLS_FILES and word.startswith("/") and not host.exists(word):
+                found.add((key, word))
     return frozenset(found)
 
 
-def problems(wanted: t.Mapping[str, Plain], absent: Lacking) -> list[str]:
-    """Why the daemon would not start with the wanted values, which are of the right type; each names its key."""
-    return [problem for key, value in wanted.items() for problem in _problems(key, value, absent)]
+def problems(wanted: t.Mapping[str, Plain], document: Document, absent: Lacking) -> list[str]:
+    """Why the daemon would not start with the wanted values, which are of the right type; each names its key.
+
+    :param document: the file with the wanted values in it, for rules on more than one key.
+    """
+    found = [problem for key, value in wanted.items() for problem in _problems(key, value, absent)]
+    most, default, before, default_before = _CLIENTS
+    if wanted.keys() & {most, before}:
+        served, waiting = _number(document, most, default), _number(document, before, default_before)
+        if served < waiting:  # virnetserver.c, virNetServerNew
+            found.append(
+                f"{most}: {served} is less than {before} ({waiting}; {default_before} where it is not set), and the "
+                "daemon does not start then. Set both."
+            )
+    for one, other in _EITHER:
+        if wanted.keys() & {one, other} and document.get(one) is not None and document.get(other) is not None:
+            found.append(f"{one}: libvirt takes either this key or {other}. Take the other one away by null.")
+    return found
 
 
 def lock_outs(wanted: t.Mapping[str, Plain]) -> list[str]:
     """The wanted values with which the daemon serves nobody any more."""
     found = [f"{key}: with an empty list every client is refused" for key in _LISTS if wanted.get(key) == []]
-    return found + [f"{key}: with 0 no client is served" for key in _COUNTS if wanted.get(key) == 0]
+    if wanted.get("max_client_requests") == 0:  # measured on 11.3: the client waits for ever
+        found.append("max_client_requests: with 0 no request of any client is read")
+    return found
 
 
 def open_door(document: Document, unit_mode: int | None) -> str:
@@ -112,17 +129,30 @@ def _problems(key: str, value: Plain, absent: Lacking) -> t.Iterator[str]:
             yield f"{key}: {word!r} is not one of {', '.join(map(str, _ALLOWED[key]))}."
     if key in _OCTAL and not re.fullmatch(r"0?[0-7]{1,4}", str(value)):
         yield f"{key}: {value!r} is no octal mode such as 0660."
-    if key in _PATHS and not str(value).startswith("/"):
-        yield f"{key}: {value!r} is not an absolute path."
-    lacks = isinstance(value, str) and (key, value) in absent
-    if lacks and key in _TLS_FILES:
-        yield f"{key}: {value} does not exist, and the daemon does not start with a TLS listener then."
-    elif lacks:
-        yield f"{key}: this host has no group {value!r}, and the daemon does not start then. Create it first."
+    for word in _words(value):
+        if key in _PATHS and not word.startswith("/"):
+            yield f"{key}: {word!r} is not an absolute path."
+        if (key, word) in absent and key in _TLS_FILES:
+            yield f"{key}: {word} does not exist, and the daemon does not start with a TLS listener then."
+        elif (key, word) in absent:
+            yield f"{key}: this host has no group {word!r}, and the daemon does not start then. Create it first."
     if key == "tcp_min_ssf" and isinstance(value, int) and value < _LEAST_SSF:
         yield f"{key}: libvirt does not start with less than {_LEAST_SSF}."
+    if key == "max_workers" and value == 0:
+        yield f"{key}: it takes at least one worker; newer libvirts do not start without."
     if key == "host_uuid" and not re.fullmatch(r"[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}", str(value)):
         yield f"{key}: {value!r} is no UUID."
+
+
+def _words(value: t.Any) -> list[str]:
+    """The strings in a value that can be names: itself, or those of a list."""
+    words = value if isinstance(value, list) else [value]
+    return [word for word in words if isinstance(word, str) and "\0" not in word]
+
+
+def _number(document: Document, key: str, default: int) -> int:
+    value = document.get(key)
+    return value.content if value is not None and isinstance(value.content, int) else default
 
 
 def _text(document: Document, key: str) -> str:

@@ -26,6 +26,7 @@ _DRIVER_FILES = {
     "qemu-lockd.conf": ("libvirtd", "virtqemud"),
     "qemu-sanlock.conf": ("libvirtd", "virtqemud"),
     "network.conf": ("libvirtd", "virtnetworkd"),
+    "nwfilter.conf": ("libvirtd", "virtnwfilterd"),
     "secret.conf": ("libvirtd", "virtsecretd"),
     "lxc.conf": ("libvirtd", "virtlxcd"),
     "libxl.conf": ("libvirtd", "virtxend"),

@@ -30,11 +30,12 @@ _LOCK = "/var/lib/hypervisor-hardening"
 _PATIENCE = 10
 _SETTLE_SECONDS = 15.0
 
-# What a daemon reads when it starts beside its own file (qemu_conf.c, bridge_driver_conf.c, secret_driver.c).
+# What a daemon reads when it starts beside its own file (qemu_conf.c, bridge_driver_conf.c and their like).
 _FILES = {
-    "libvirtd": ("qemu.conf", "network.conf", "secret.conf"),
+    "libvirtd": ("qemu.conf", "network.conf", "nwfilter.conf", "secret.conf"),
     "virtqemud": ("qemu.conf",),
     "virtnetworkd": ("network.conf",),
+    "virtnwfilterd": ("nwfilter.conf",),
     "virtsecretd": ("secret.conf",),
 }
 

@@ -83,7 +83,7 @@ options:
   allow_lockout:
     description:
       - Whether a value may be set with which the daemon serves nobody, such as an empty C(tls_allowed_dn_list) or
-        C(sasl_allowed_username_list), or C(max_clients) of 0.
+        C(sasl_allowed_username_list), or C(max_client_requests) of 0.
     type: bool
     default: false
   backup:
@@ -143,7 +143,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-path:
+file:
   description: The file.
   returned: success
   type: str

@@ -61,7 +61,7 @@ def test_only_what_is_meant_changes(host: LibvirtHost) -> None:
         .encode()
     )
     assert [str(change) for change in plan.changes] == ["auth_tls: None -> 'sasl'", "max_clients: 5000 -> 100"]
-    assert plan.warnings == ()
+    assert ["no lens" in one for one in plan.warnings] == [True]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_a_host_without_libvirt(host: LibvirtHost) -> None:
     os.unlink(host.path("/usr/sbin/libvirtd"))
     os.unlink(host.path("/run/libvirtd.pid"))
     assert "neither libvirtd nor virtqemud is installed" in refused(host, {}, "remote")
-    plan = planned(host, {"max_clients": 10}, None, path=LIBVIRTD_CONF)
+    plan = planned(host, {"max_clients": 50}, None, path=LIBVIRTD_CONF)
     assert (len(plan.changes), plan.reader) == (1, None)
 
 
@@ -119,7 +119,7 @@ def test_a_host_without_libvirt(host: LibvirtHost) -> None:
     ],
 )
 def test_paths_that_are_refused(host: LibvirtHost, path: str, words: str) -> None:
-    assert words in refused(host, {"max_clients": 10}, None, path=path)
+    assert words in refused(host, {"max_clients": 50}, None, path=path)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_what_systemd_decides_may_go(host: LibvirtHost) -> None:
     host.put(LIBVIRTD_CONF, "listen_tcp = 1\nlisten_tls = 0\n")
     plan = planned(host, {"listen_tcp": None})
     assert plan.file.after == b"listen_tls = 0\n"
-    assert plan.warnings == (
+    assert plan.warnings[:1] == (
         f"{LIBVIRTD_CONF} sets listen_tls, which has no effect: libvirtd-tls.socket decides. null removes the line.",
     )
 
@@ -191,10 +191,10 @@ def test_a_change_is_journalled_and_waits_for_a_restart(host: LibvirtHost) -> No
 
 def test_a_host_that_cannot_prove_a_restart(host: LibvirtHost) -> None:
     os.unlink(host.path("/usr/bin/virsh"))
-    assert ["virsh is not installed" in one for one in planned(host, {"max_clients": 100}).warnings] == [True]
+    assert "virsh is not installed" in planned(host, {"max_clients": 100}).warnings[0]
     assert planned(host, {"max_clients": 5000}).warnings == ()
 
 
 def test_a_broken_file_is_named(host: LibvirtHost) -> None:
     host.put(LIBVIRTD_CONF, "max_clients = [ 1\n")
-    assert f"{LIBVIRTD_CONF}, line 2: " in refused(host, {"max_clients": 10})
+    assert f"{LIBVIRTD_CONF}, line 2: " in refused(host, {"max_clients": 50})

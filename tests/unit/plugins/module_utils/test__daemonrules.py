@@ -18,7 +18,10 @@ from ansible_collections.hypervisor.hardening.tests.unit.plugins.treehost import
 def problems(root: Path, wanted: dict[str, t.Any]) -> list[str]:
     host = TreeHost(root)
     host.put("/etc/pki/key.pem")
-    return _daemonrules.problems(wanted, _daemonrules.lacking(host, wanted))
+    document = Document.parse(b'cert_file = "/etc/pki/cert.pem"\n')
+    for key, value in wanted.items():
+        document.set(key, value)
+    return _daemonrules.problems(wanted, document, _daemonrules.lacking(host, wanted))
 
 
 @pytest.mark.parametrize(
@@ -27,7 +30,7 @@ def problems(root: Path, wanted: dict[str, t.Any]) -> list[str]:
         {"auth_unix_rw": "polkit", "auth_tls": "sasl", "access_drivers": ["polkit"], "audit_level": 2},
         {"unix_sock_rw_perms": "0770", "unix_sock_group": "kvm", "key_file": "/etc/pki/key.pem"},
         {"host_uuid_source": "machine-id", "host_uuid": "00000000-0000-0000-0000-000000000000", "tcp_min_ssf": 112},
-        {"firewall_backend": "nftables", "log_level": 3, "max_clients": 10, "unix_sock_group": "107"},
+        {"firewall_backend": "nftables", "log_level": 3, "max_clients": 20, "unix_sock_group": "107"},
     ],
 )
 def test_what_libvirt_takes(tmp_path: Path, wanted: dict[str, t.Any]) -> None:
@@ -45,6 +48,11 @@ def test_what_libvirt_takes(tmp_path: Path, wanted: dict[str, t.Any]) -> None:
         ({"unix_sock_group": "nosuch"}, "unix_sock_group: this host has no group 'nosuch'"),
         ({"key_file": "key.pem"}, "key_file: 'key.pem' is not an absolute path."),
         ({"key_file": "/nosuch"}, "key_file: /nosuch does not exist"),
+        ({"key_files": ["/etc/pki/key.pem", "/nosuch"]}, "key_files: /nosuch does not exist"),
+        ({"cert_files": ["/etc/pki/key.pem"]}, "cert_file: libvirt takes either this key or cert_files."),
+        ({"max_clients": 10}, "max_clients: 10 is less than max_anonymous_clients (20; 20 where it is not set)"),
+        ({"max_anonymous_clients": 5001}, "max_clients: 5000 is less than max_anonymous_clients (5001;"),
+        ({"max_workers": 0}, "max_workers: it takes at least one worker"),
         ({"tcp_min_ssf": 56}, "tcp_min_ssf: libvirt does not start with less than 112."),
         ({"host_uuid": "1234"}, "host_uuid: '1234' is no UUID."),
     ],
@@ -54,10 +62,11 @@ def test_what_keeps_a_daemon_down(tmp_path: Path, wanted: dict[str, t.Any], word
 
 
 def test_what_locks_everybody_out() -> None:
-    wanted: dict[str, t.Any] = {"tls_allowed_dn_list": [], "sasl_allowed_username_list": ["a"], "max_clients": 0}
+    wanted: dict[str, t.Any] = {"tls_allowed_dn_list": [], "sasl_allowed_username_list": ["a"]}
+    wanted["max_client_requests"] = 0
     assert [words.partition(":")[0] for words in _daemonrules.lock_outs(wanted)] == [
         "tls_allowed_dn_list",
-        "max_clients",
+        "max_client_requests",
     ]
 
 

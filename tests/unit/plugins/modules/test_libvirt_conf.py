@@ -46,7 +46,7 @@ def test_check_mode_says_what_a_run_does_and_a_second_run_nothing(
     assert done == predicted
     assert host.text(CONF) == TEXT + "max_clients = 100\naudit_logging = 1\n"
     assert done["diff"]["before"] == TEXT
-    assert set(done) - {"changed", "diff", "invocation"} == set(yaml.safe_load(libvirt_conf.RETURN))
+    assert set(done) - {"changed", "diff", "invocation", "warnings"} == set(yaml.safe_load(libvirt_conf.RETURN))
     second = run(capsys, **options)
     assert (second["changed"], second["changes"], second["restart_required"]) == (False, [], True)
 
