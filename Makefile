@@ -51,8 +51,8 @@ test-real: rig ## real libvirt in disposable hypervisors
 	  'pytest $(MACHINE) --timeout=600' \
 	  'pytest tests/integration $(patsubst %,--ignore=%,$(MACHINE) $(SLOW)) --timeout=600 --numprocesses=2 --dist=loadfile --durations=10'
 
-test-slow: rig ## users who run guests; AppArmor, modules, IOMMU and audit in a virtual machine
-	@$(STAGE) $@ 'pytest $(SLOW) --timeout=900'
+test-slow: rig ## users who run guests; virtual machines; other releases of libvirt and its modular daemons
+	@$(STAGE) $@ 'pytest $(SLOW) --timeout=900' 'tests/tools/scenarios vm'
 
 scenarios: rig ## the molecule scenarios, on the same hypervisors
 	@$(STAGE) $@ tests/tools/scenarios

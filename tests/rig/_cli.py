@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("name")
     up.add_argument("--release", default="trixie", choices=_image.HOSTS)
     up.add_argument("--vm", action="store_true", help="a virtual machine, with a kernel of its own")
+    up.add_argument("--selinux", action="store_true", help="that kernel has SELinux in AppArmor's place")
     up.add_argument("--words", default="", help="more for the command line of that kernel")
     pages = "add N huge pages of the default size to the machine's pool"
     up.add_argument("--hugepages", type=int, default=0, metavar="N", help=pages)
@@ -136,6 +137,7 @@ def _up(options: argparse.Namespace) -> int:
         options.release,
         vm=options.vm,
         words=options.words.split(),
+        selinux=options.selinux,
         hugepages=options.hugepages,
         shared=options.shared,
     )

@@ -48,12 +48,15 @@ _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
 @contextlib.contextmanager
-def vm(release: str, name: str | None = None, *, words: Sequence[str] = ()) -> Iterator[VirtualMachine]:
+def vm(
+    release: str, name: str | None = None, *, words: Sequence[str] = (), selinux: bool = False
+) -> Iterator[VirtualMachine]:
     """A host with a kernel of its own for the length of a ``with`` block.
 
     :param words: what its first boot has at the end of the kernel's command line.
+    :param selinux: that kernel has SELinux in AppArmor's place, permissive unless ``words`` say ``enforcing=1``.
     """
-    started = up(name or f"vm-{release}-{os.getpid()}", release, vm=True, words=words, keep=False)
+    started = up(name or f"vm-{release}-{os.getpid()}", release, vm=True, words=words, selinux=selinux, keep=False)
     assert isinstance(started, VirtualMachine)
     try:
         yield started
@@ -81,6 +84,7 @@ def up(
     *,
     vm: bool = False,
     words: Sequence[str] = (),
+    selinux: bool = False,
     hugepages: int = 0,
     shared: bool = False,
     keep: bool = True,
@@ -89,6 +93,7 @@ def up(
 
     :param vm: it is a virtual machine, with a kernel of its own.
     :param words: what that kernel gets at the end of its command line.
+    :param selinux: that kernel has SELinux in AppArmor's place.
     :param shared: see ``host``; a virtual machine has no such directory.
     :param keep: the host outlives this process.
     :raises RigError: the name is taken, the image cannot be built, or the host does not answer in time.
@@ -98,8 +103,10 @@ def up(
         raise RigError("a virtual machine has no directory that it shares with other hosts: leave one of the two out")
     if vm and hugepages:
         raise RigError(f"{name} has memory of its own: it takes its huge pages from that, not from the machine's pool")
+    if selinux and not vm:
+        raise RigError(f"{name} has the machine's kernel: SELinux needs one of its own, that of a virtual machine")
     begun = time.monotonic()
-    disk = _image.build(f"vm-{release}") if vm else None
+    disk = _image.build(f"{'selinux' if selinux else 'vm'}-{release}") if vm else None
     image = _image.build(release)
     reap()
     mark = uuid.uuid4().hex

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pathlib
@@ -15,7 +16,7 @@ import time
 import types
 from typing import IO, Any
 
-from . import _chroot, _guestlinux, _modular, _otherrecipe, _recipe, _registry, _vmimage, _vmrecipe
+from . import _chroot, _guestlinux, _modular, _otherrecipe, _recipe, _registry, _vmimage, _vmrecipe, _vmselinux
 from ._base import RigError, cache_dir, existing_parent, locked, remove_tree, run, run_long, say, spawn
 
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -25,16 +26,16 @@ _NEEDED_MB = 5000
 _KEPT_SECONDS = 86400
 
 # The recipe of an image by what its name has before the release's; one without such a word is of a release itself.
-_RECIPES = {"vm": _vmrecipe, _modular.PREFIX: _modular}
-_MAKERS = {"vm": _vmimage.make, _modular.PREFIX: _modular.make}
+_RECIPES = {"vm": _vmrecipe, "selinux": _vmselinux, "modular": _modular}
+_MAKERS = {"vm": _vmimage.make, "selinux": functools.partial(_vmimage.make, selinux=True), "modular": _modular.make}
 
 #: The names of the images that are built unless others are asked for.
 COMMON = (*_recipe.RELEASES, *(f"vm-{release}" for release in _vmrecipe.RELEASES))
-_MODULAR = {f"{_modular.PREFIX}-{release}": _recipe.RELEASES[release] for release in _modular.RELEASES}
+_MODULAR = {f"modular-{release}": _recipe.RELEASES[release] for release in _modular.RELEASES}
 #: The images that a container can be of -> the libvirt in them, for people.
 HOSTS = {**_recipe.RELEASES, **_otherrecipe.RELEASES, **_MODULAR}
 #: The names of all images: a release, or a word before it.
-NAMES = tuple(dict.fromkeys((*COMMON, *HOSTS)))
+NAMES = tuple(dict.fromkeys((*COMMON, *HOSTS, *(f"selinux-{release}" for release in _vmselinux.RELEASES))))
 
 
 def image_dir(name: str) -> pathlib.Path:

@@ -18,8 +18,6 @@ from typing import IO, Any
 from . import _chroot, _recipe
 from ._base import remove_tree, run, run_long
 
-#: The name before a release's in the name of its image.
-PREFIX = "modular"
 RELEASES = ("trixie",)
 
 # libvirt's daemons.rst. virtproxyd serves the clients that ask for libvirtd's sockets.

@@ -28,6 +28,7 @@ def boot(directory: pathlib.Path, config: dict[str, Any]) -> int:
     run([*enter, "qemu-img", "create", "-q", "-f", "qcow2", *backing, "/mnt/host/disk.qcow2"])
     personal = _vmrecipe.personal(_personal(config))
     (directory / _vmimage.INITRD).write_bytes((image / _vmimage.INITRD).read_bytes() + personal)
+    own = image / _vmimage.WORDS
     tap, mac = _net.open_tap()
     network = ["-netdev", f"tap,id=host0,fd={tap}", "-device", f"virtio-net-pci,netdev=host0,mac={mac}"]
     while True:
@@ -37,7 +38,7 @@ def boot(directory: pathlib.Path, config: dict[str, Any]) -> int:
             disk="/mnt/host/disk.qcow2",
             disk_format="qcow2",
             memory_mib=_MEMORY_MIB,
-            words=(directory / WORDS).read_text(encoding="ascii").split(),
+            words=[word for path in (own, directory / WORDS) if path.exists() for word in path.read_text().split()],
         )
         # It dies with its supervisor.
         qemu = spawn([*enter, *machine, *network, *_DEVICES.split()], dies_with_parent=True, pass_fds=(tap,))

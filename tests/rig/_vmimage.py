@@ -10,19 +10,31 @@ import pathlib
 import shutil
 from typing import IO, Any
 
-from . import _chroot, _qemu, _recipe, _vmrecipe
+from . import _chroot, _qemu, _recipe, _vmrecipe, _vmselinux
 from ._base import RigError, remove_tree, run, run_long
 
 #: The files of the image.
 DISK, KERNEL, INITRD = "disk.raw", "vmlinuz", "initrd.img"
+#: What each boot has on the kernel's command line, where there is such a file.
+WORDS = "cmdline"
 
 
-def make(release: str, base: pathlib.Path, parts: pathlib.Path, debs: pathlib.Path, log: IO[bytes]) -> dict[str, Any]:
+def make(
+    release: str,
+    base: pathlib.Path,
+    parts: pathlib.Path,
+    debs: pathlib.Path,
+    log: IO[bytes],
+    *,
+    selinux: bool = False,
+) -> dict[str, Any]:
     """Make it in ``parts``; return what image.json says of it.
 
     :param base: the image of the release.
+    :param selinux: with SELinux in AppArmor's place.
     :raises RigError: a step failed.
     """
+    packages = _vmselinux.PACKAGES if selinux else _vmrecipe.PACKAGES
     root, upper, work = (parts / name for name in ("root", "upper", "work"))
     for directory in (root, upper, work):
         directory.mkdir()
@@ -32,19 +44,23 @@ def make(release: str, base: pathlib.Path, parts: pathlib.Path, debs: pathlib.Pa
         # The RAM disk is the rig's own.
         apt = ["env", "INITRD=No", *_chroot.apt(root)]
         run_long([*apt, "update"], f"{release}: package lists", log)
-        run_long([*apt, "install", *_vmrecipe.PACKAGES], f"{release}: kernel, audit, AppArmor's tools", log)
+        run_long([*apt, "install", *packages], f"{release}: {' '.join(packages)}", log)
         kernel = next((root / "boot").glob("vmlinuz-*"))
         shutil.copyfile(kernel, parts / KERNEL)
         (parts / INITRD).write_bytes(_vmrecipe.initrd(base / "root", root / "usr/lib/modules"))
         _finish(root)
+    if selinux:
+        (parts / WORDS).write_text(_vmselinux.WORDS, encoding="ascii")
+        _vmselinux.label(root, f"{release}: labels", log)
     disk = parts / DISK
     run(["truncate", "--size", _vmrecipe.DISK, disk])
     run_long(["mkfs.ext4", "-q", "-F", "-d", root, disk], f"{release}: disk", log)
     run(["umount", root])
-    _boot_once(release, base, parts, log)
+    if not selinux:
+        _boot_once(release, base, parts, log)
     for directory in (root, upper, work):
         remove_tree(directory)
-    return {"release": release, "base": base.name, "kernel": kernel.name, "packages": list(_vmrecipe.PACKAGES)}
+    return {"release": release, "base": base.name, "kernel": kernel.name, "packages": list(packages)}
 
 
 def _finish(root: pathlib.Path) -> None:
