@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -14,14 +15,13 @@ import sys
 import tempfile
 import time
 import types
+from collections.abc import Iterator
 from typing import IO, Any
 
 from . import _chroot, _guestlinux, _modular, _otherrecipe, _recipe, _registry, _vmimage, _vmrecipe, _vmselinux
 from ._base import RigError, cache_dir, existing_parent, locked, remove_tree, run, run_long, say, spawn
 
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-# debootstrap's own default.
-_MIRROR = "http://deb.debian.org/debian"
 _NEEDED_MB = 5000
 _KEPT_SECONDS = 86400
 
@@ -163,12 +163,10 @@ def _make_root(release: str, parts: pathlib.Path, log: IO[bytes]) -> dict[str, A
     root, debs = parts / "root", _deb_cache(release)
     mirror = _mirror()
     options = ["--variant=minbase", f"--cache-dir={debs}", f"--keyring={_KEYRING}"]
-    script = _otherrecipe.SCRIPTS.get(release)
-    if script:
-        mirror = mirror or _MIRROR
-    words = ["debootstrap", *options, release, os.fspath(root), *filter(None, (mirror, script))]
+    words = ["debootstrap", *options, release, os.fspath(root), *([mirror] if mirror else [])]
     packages = _recipe_of(release).packages(release)
-    run_long(words, f"{release}: base system", log)
+    with _known_to_debootstrap(release) as where:
+        run_long([*where, *words], f"{release}: base system", log)
     with _chroot.prepared(root, debs):
         apt = _chroot.apt(root)
         run_long([*apt, "update"], f"{release}: package lists", log)
@@ -181,6 +179,21 @@ def _make_root(release: str, parts: pathlib.Path, log: IO[bytes]) -> dict[str, A
         "libvirt": _chroot.version(root, "libvirt-daemon"),
         "packages": packages,
     }
+
+
+@contextlib.contextmanager
+def _known_to_debootstrap(release: str) -> Iterator[list[str]]:
+    """Words before a call of debootstrap that have it know a release which may be younger than itself."""
+    script = _otherrecipe.SCRIPTS.get(release)
+    if not script:
+        yield []
+        return
+    with tempfile.TemporaryDirectory(prefix="debootstrap-") as directory:
+        own = pathlib.Path(directory, "debootstrap")
+        shutil.copytree(pathlib.Path(script).parent.parent, own, symlinks=True)
+        (own / "scripts" / release).unlink(missing_ok=True)
+        (own / "scripts" / release).symlink_to(script)
+        yield ["env", f"DEBOOTSTRAP_DIR={own}"]
 
 
 def _deb_cache(release: str) -> pathlib.Path:
