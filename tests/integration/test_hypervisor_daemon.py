@@ -30,13 +30,11 @@ VARIABLES: dict[str, t.Any] = {
     "hypervisor_daemon_audit": "yes",
     "hypervisor_daemon_operators": "alice",
 }
-PLAY: list[dict[str, t.Any]] = [
-    {"hosts": "hypervisors", "gather_facts": False, "roles": ["hypervisor.hardening.hypervisor_daemon"]}
-]
+ROLE = "hypervisor.hardening.hypervisor_daemon"
 # Where the role could leave something; the rest of a host goes on by itself.
 STATE = r"""
-find /etc /var/lib/hypervisor-hardening /var/lib/libvirt -xdev -type f -exec cksum {} +
-find /etc /var/lib/hypervisor-hardening /var/lib/libvirt -xdev -printf '%p %l %m %U %G %C@\n'
+find /etc /var/lib/hypervisor-hardening -xdev -type f -exec cksum {} +
+find /etc /var/lib/hypervisor-hardening -xdev -printf '%p %l %m %U %G %C@\n'
 stat -c '%n %a %U %G' /run/libvirt/*-sock*
 cat /run/libvirtd.pid /run/virtlogd.pid
 systemctl show -p ActiveState --value 'libvirtd*.socket'
@@ -107,7 +105,8 @@ def state(host: rig.Host) -> str:
 
 
 def play(host: rig.Host, *flags: str, **variables: t.Any) -> playbooks.Run:
-    return playbooks.play(PLAY, host.inventory, *flags, variables={**VARIABLES, **variables})
+    plays = [{"hosts": host.name, "gather_facts": False, "roles": [ROLE]}]
+    return playbooks.play(plays, host.inventory, *flags, variables={**VARIABLES, **variables})
 
 
 def start_ticks(host: rig.Host, pid: int) -> str:
