@@ -103,7 +103,7 @@ def pool(path: str) -> tuple[str, ...]:
 
 
 def kept(path: str) -> str:
-    """Keeps a guest's profile from virt-aa-helper, which deletes it when the guest stops (its option -D)."""
+    """Keeps a guest's profile from a virt-aa-helper that deletes it when the guest stops (its option -D)."""
     return f'deny "{path}" w'
 
 

@@ -27,6 +27,9 @@ _FILE = f"local/{ABSTRACTION}"
 OURS = "hypervisor-hardening"
 # The files that virt-aa-helper's profile is in, by release.
 _HELPERS = ("usr.lib.libvirt.virt-aa-helper", "usr.libexec.virt-aa-helper", "virt-aa-helper")
+_PROGRAMS = ("/usr/lib/libvirt/virt-aa-helper", "/usr/libexec/virt-aa-helper", "/usr/lib64/libvirt/virt-aa-helper")
+# What it puts into a profile that it means to leave alone when the guest stops and its .files go: in 11.3, not in 9.0.
+_KEEPS = b"include if exists <libvirt/%s.files>"
 _DEFINITIONS = "/etc/libvirt/qemu"
 _COMPILE = ("apparmor_parser", "--stdout", "--skip-cache")
 _SECONDS = 120.0
@@ -37,9 +40,10 @@ _MOST_LINKS = 40
 class State:
     """``place`` is the file for rules of all guests, ``read_by`` the include that reads it, ``beside`` what else that
     includes; ``helper`` the file of virt-aa-helper's profile, ``helper_local`` what it includes of the operator's;
-    ``helper_stale`` whether something else is loaded, None where the kernel does not tell. "" is for what this release
-    does not have. ``texts`` are files by path; ``uuids`` guests by name; ``real`` the paths of grants without symlinks;
-    ``older`` the running guests whose loaded profile is older than its files."""
+    ``deletes`` whether virt-aa-helper deletes the profile of a guest that stops; ``helper_stale`` whether something
+    else is loaded for it, None where the kernel does not tell. "" is for what this release does not have. ``texts`` are
+    files by path; ``uuids`` guests by name; ``real`` the paths of grants without symlinks; ``older`` the running guests
+    whose loaded profile is older than its files."""
 
     model: str
     mode: str
@@ -51,6 +55,7 @@ class State:
     beside: tuple[str, ...] = ()
     helper: str = ""
     helper_local: str = ""
+    deletes: bool = False
     helper_stale: bool | None = None
     texts: t.Mapping[str, str] = field(default_factory=dict)
     uuids: t.Mapping[str, str] = field(default_factory=dict)
@@ -98,6 +103,7 @@ def observe(host: Host, owner: str, paths: t.Collection[str] = (), *, memfd: boo
         beside=tuple(name for name in host.list(f"{ETC}/{DIRECTORY}") if name != OURS and not name.startswith(".")),
         helper=helper,
         helper_local=helper_local,
+        deletes=_deletes(host),
         helper_stale=_stale(host, helper, texts[helper]) if _aatext.block(local_text, owner) else None,
         texts=texts,
         uuids=uuids,
@@ -169,6 +175,12 @@ def _stale(host: Host, helper: str, text: str) -> bool | None:
     if compiled.rc != 0:
         return None
     return hashlib.new(told[1], compiled.out.encode("utf-8", "surrogateescape")).hexdigest() != told[0]
+
+
+def _deletes(host: Host) -> bool:
+    """Whether the installed virt-aa-helper deletes a guest's profile along with its .files (main, command D)."""
+    programs = (host.read_optional(path) for path in _PROGRAMS)
+    return not any(_KEEPS in program for program in programs if program is not None)
 
 
 def _uuids(reader: Reader) -> t.Iterator[tuple[str, str]]:

@@ -89,7 +89,8 @@ def plan(
     :raises GrantError: the installed release reads such rules from nowhere.
     """
     own = own or {}
-    helper = [*helper, *(_aagrants.kept(profile(uuid)) for uuid in sorted(own))]
+    if state.deletes:
+        helper = [*helper, *(_aagrants.kept(profile(uuid)) for uuid in sorted(own))]
     _refuse_no_place(state, everyone, own, helper)
     edits = [
         *_edit(state, owner, state.helper_local, helper),

@@ -119,7 +119,7 @@ def _warnings(state: State, wanted: Wanted, own: t.Mapping[str, t.Sequence[str]]
             f"Every guest may write to {', '.join(shared)}: nothing keeps guests apart there. Name the one "
             "that needs it."
         )
-    if own and _aapolicy.is_off(state):
+    if own and state.deletes and _aapolicy.is_off(state):
         yield (
             f"virt-aa-helper's profile is switched off ({ETC}/disable), so nothing keeps it from deleting the profile "
             "of a guest that stops, and what is granted to one guest is lost then."

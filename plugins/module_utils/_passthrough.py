@@ -194,7 +194,7 @@ def _apparmor(definition: Definition, around: Surroundings, path: str) -> LayerV
         True,
         "the guest's profile is made of its definition, which does not name the path",
         f'the rule "{path}" rw, (or r,) in the profile libvirt-{definition.uuid} alone: grants of the module '
-        "apparmor_local, which keep it there, for libvirt deletes the profile when the guest stops",
+        "apparmor_local, which outlast a libvirt that deletes the profile when the guest stops",
     )
 
 

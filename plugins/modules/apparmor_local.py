@@ -18,8 +18,8 @@ description:
     virt-aa-helper C(/etc/apparmor.d/local/usr.lib.libvirt.virt-aa-helper), and for one guest its own profile in
     C(/etc/apparmor.d/libvirt). In a file that others write to as well, they are a block between two marks, and
     all else stays.
-  - libvirt deletes the profile of a guest that stops (as seen on 9.0 and 11.3). So where a guest has rules of its own,
-    virt-aa-helper, which does that, is denied it for this one file.
+  - Some releases of libvirt delete the profile of a guest that stops, 9.0 for one, and others keep it, as 11.3 does.
+    Where the installed virt-aa-helper deletes it, and a guest has rules of its own, it is denied to write that file.
   - AppArmor's compiler judges every profile with the additions in it before a file is written, in check mode too. What
     it refuses is not written, and never loaded. If loading fails, the former files come back.
   - The profiles of guests that run are not loaded anew. Such a guest gets the rules, or loses them, when it is started

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from ansible.module_utils.testing import patch_module_args
 
-from ansible_collections.hypervisor.hardening.plugins.module_utils import _aaobserved, _runner
+from ansible_collections.hypervisor.hardening.plugins.module_utils import _aaobserved, _apparmorlocal, _runner
 from ansible_collections.hypervisor.hardening.plugins.module_utils._journal import Journal
 from ansible_collections.hypervisor.hardening.plugins.modules import apparmor_local
 from ansible_collections.hypervisor.hardening.tests.unit.plugins.apparmors import (
@@ -201,6 +201,29 @@ def test_if_loading_fails_the_former_files_come_back(host: ArmorHost, capsys: py
     assert run(capsys, grants=ONE)["changed"] is False
 
 
+def test_a_file_that_another_writes_meanwhile_is_left_to_them(
+    host: ArmorHost, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(*_words: t.Any) -> None:
+        host.put(OURS, "# another's\n")
+
+    monkeypatch.setattr(_apparmorlocal, "check", check)
+    answer = run(capsys, grants=[*ONE, {"path": "/srv/isos"}])
+    assert answer["failed"] is True
+    assert "was changed by someone else while this run was planning" in answer["msg"]
+    assert host.text(OURS) == "# another's\n"
+    assert not host.exists(profile(WEB))
+
+
+def test_what_a_broken_run_left_in_our_own_file_is_no_hindrance(
+    host: ArmorHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    marks = "  # {} hypervisor.hardening.apparmor_local\n"
+    host.put(OURS, marks.format("BEGIN") + "  /srv/x rwq,\n" + marks.format("END"))
+    assert run(capsys, grants=[{"path": "/srv/isos"}])["changed"] is True
+    assert "rwq" not in host.text(OURS)
+
+
 def test_a_profile_that_was_written_and_not_loaded_is_loaded(
     host: ArmorHost, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -275,6 +298,15 @@ def test_without_the_helpers_profile_nothing_keeps_what_is_for_one_guest(
     host.link(f"{ETC}/disable/usr.lib.libvirt.virt-aa-helper", HELPER)
     done = run(capsys, grants=ONE)
     assert "what is granted to one guest is lost then" in str(done["warnings"])
+    assert not any("--replace" in call for call in host.calls)
+
+
+def test_a_helper_that_leaves_profiles_alone_is_denied_nothing(
+    host: ArmorHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host.put("/usr/lib/libvirt/virt-aa-helper", "\x7fELF  #include if exists <libvirt/%s.files>\n")
+    assert [one["path"] for one in run(capsys, grants=ONE)["files"]] == [profile(WEB)]
+    assert not host.exists(HELPER_LOCAL)
     assert not any("--replace" in call for call in host.calls)
 
 

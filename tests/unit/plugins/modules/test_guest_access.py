@@ -204,6 +204,7 @@ def test_a_guest_without_a_label_needs_no_rule(host: ArmorHost, capsys: pytest.C
 def test_a_guest_of_roots_needs_no_list(host: ArmorHost, capsys: pytest.CaptureFixture[str]) -> None:
     label = seclabel("type='static' model='dac' relabel='no'", "<label>root:root</label>")
     host.put("/etc/libvirt/qemu/web.xml", domain(extra=label))
+    host.put(ROM, "rom", 0o600, (1000, 1000))
     run(capsys, READ)
     assert host.attributes(ROM) == {}
 
