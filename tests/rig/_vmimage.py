@@ -44,7 +44,7 @@ def make(
         # The RAM disk is the rig's own.
         apt = ["env", "INITRD=No", *_chroot.apt(root)]
         run_long([*apt, "update"], f"{release}: package lists", log)
-        run_long([*apt, "install", *packages], f"{release}: {' '.join(packages)}", log)
+        run_long([*apt, "install", *packages], f"{release}: kernel, audit, {'SELinux' if selinux else 'AppArmor'}", log)
         kernel = next((root / "boot").glob("vmlinuz-*"))
         shutil.copyfile(kernel, parts / KERNEL)
         (parts / INITRD).write_bytes(_vmrecipe.initrd(base / "root", root / "usr/lib/modules"))

@@ -206,7 +206,7 @@ def test_images_that_are_built_when_wanted_change_with_the_common_recipe_and_nev
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     others = set(_image.NAMES) - set(_image.COMMON)
-    assert {"bullseye", "forky", "modular-trixie"} <= others
+    assert {"bullseye", "forky", "modular-trixie", "selinux-trixie"} <= others
     before = {name: _image.image_dir(name) for name in others}
     for name, path in before.items():
         others_of_its_kind = [f"{other}-*" for other in _image.NAMES if other != name]
@@ -227,6 +227,11 @@ def test_an_image_is_in_use_by_what_lies_on_it_and_by_what_runs_out_of_it() -> N
 def test_memory_of_a_virtual_machine_is_not_taken_from_the_machines_huge_pages() -> None:
     with pytest.raises(_base.RigError, match="vm has memory of its own"):
         _hosts.up("vm", "trixie", vm=True, hugepages=1)
+
+
+def test_selinux_is_of_a_kernel_of_ones_own() -> None:
+    with pytest.raises(_base.RigError, match="c has the machine's kernel"):
+        _hosts.up("c", "trixie", selinux=True)
 
 
 def test_devices_are_nodes_of_the_hosts_own() -> None:
