@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 from . import _chroot, _guestlinux, _modular, _otherrecipe, _recipe, _registry, _vmimage, _vmrecipe, _vmselinux
@@ -27,7 +27,11 @@ _KEPT_SECONDS = 86400
 
 # The recipe of an image by what its name has before the release's; one without such a word is of a release itself.
 _RECIPES = {"vm": _vmrecipe, "selinux": _vmselinux, "modular": _modular}
-_MAKERS = {"vm": _vmimage.make, "selinux": functools.partial(_vmimage.make, selinux=True), "modular": _modular.make}
+_MAKERS: dict[str, Callable[..., dict[str, Any]]] = {
+    "vm": _vmimage.make,
+    "selinux": functools.partial(_vmimage.make, selinux=True),
+    "modular": _modular.make,
+}
 
 #: The names of the images that are built unless others are asked for.
 COMMON = (*_recipe.RELEASES, *(f"vm-{release}" for release in _vmrecipe.RELEASES))
