@@ -75,6 +75,14 @@ def test_daemons_are_those_that_the_module_takes() -> None:
     assert {"libvirtd", "virtqemud", "virtproxyd", "virtlogd", "virtlockd"} <= set(libvirt_conf.DAEMONS)
 
 
+def test_what_the_audit_advises_is_there() -> None:
+    rules = [path.read_text(encoding="utf-8") for path in (ROLE.parent / "hypervisor_audit/files/rules").glob("*.yml")]
+    named = {name for text in rules for name in re.findall(r"variable: (hypervisor_daemon_\w+)", text)}
+    composed = yaml.safe_load((ROLE.parent / "hypervisor/defaults/main.yml").read_text(encoding="utf-8"))
+    assert named
+    assert named <= {*DEFAULTS, *composed}
+
+
 def facts(*daemons: str, layout: str = "monolithic", **sections: t.Any) -> dict[str, t.Any]:
     is_there = {"installed": True, "active": True, "enabled": True}
     return {
