@@ -79,10 +79,9 @@ def test_other_bytes_are_refused(data: bytes) -> None:
 
 
 def test_the_kernel_lets_in_whom_the_list_names(file: Path) -> None:
-    """For real: a child as that user opens the file."""
-    for directory in file.parents:
-        if directory.stat().st_uid == os.geteuid() and not directory.stat().st_mode & 1:
-            put(directory, of(directory).with_user(64055, 1))
+    """For real: a child as that user opens the file, from a directory that this process has opened."""
+    file.parent.chmod(0o711)
+    directory = os.open(file.parent, os.O_RDONLY)
 
     def opens() -> bool:
         child = os.fork()
@@ -91,7 +90,7 @@ def test_the_kernel_lets_in_whom_the_list_names(file: Path) -> None:
             os.setresgid(64055, 64055, 64055)
             os.setresuid(64055, 64055, 64055)
             try:
-                os.close(os.open(file, os.O_RDONLY))
+                os.close(os.open(file.name, os.O_RDONLY, dir_fd=directory))
             except OSError:
                 os._exit(1)
             os._exit(0)
@@ -100,3 +99,4 @@ def test_the_kernel_lets_in_whom_the_list_names(file: Path) -> None:
     assert not opens()
     put(file, of(file).with_user(64055, 4))
     assert opens()
+    os.close(directory)
