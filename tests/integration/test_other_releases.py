@@ -66,7 +66,8 @@ def test_harden_from_weak_to_proven(host: rig.Host, level: str) -> None:
 
 
 def test_a_guest_on_huge_pages_outlives_a_second_place_for_them(host: rig.Host) -> None:
-    """libvirt 7.0 makes a guest's directory in each place when it finds the guest again, and fails in its namespace."""
+    """libvirt 7.0 makes and labels a guest's directory in each place when it finds the guest again, and kills a guest
+    for which that fails (qemuProcessReconnect). Here it fails in the guest's mount namespace, and goes on outside."""
     free = int(host.run(["cat", "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"]).stdout)
     host.run(["sysctl", "-q", f"vm.nr_hugepages={free + 64}"])
     host.run(["mount", "--make-rprivate", "/"])

@@ -23,7 +23,7 @@ ASK = """
 import selinux, sys
 for context in sys.argv[2:]:
     try:
-        selinux.selinux_check_access(sys.argv[1], context, "file", "write", None)
+        selinux.selinux_check_access(sys.argv[1], context, "file", "write")
         print("yes")
     except PermissionError:
         print("no")
