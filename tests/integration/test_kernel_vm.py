@@ -242,11 +242,12 @@ def files(host: rig.VirtualMachine) -> str:
 
 
 def harden(host: rig.VirtualMachine, *flags: str) -> playbooks.Run:
-    return playbooks.play("harden", host.inventory, "--tags", "kernel", *flags, variables=SWITCHES)
+    run = playbooks.play("harden", host.inventory, "--tags", "kernel", *flags, variables=SWITCHES)
+    assert run.rc == 0, run.text
+    return run
 
 
 def result(run: playbooks.Run) -> dict[str, t.Any]:
-    assert run.rc == 0, run.text
     (found,) = run.results("kernel_settings")
     return found
 
