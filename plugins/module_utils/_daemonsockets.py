@@ -166,6 +166,7 @@ def apply(host: Host, plan: Plan, journal: Journal) -> None:
     """Write the drop-ins, journal first, and give the sockets that are there the same."""
     _units.apply(host, plan.files, journal)
     for socket, access in plan.live:
+        _record(host, journal, socket, access)
         if access.group is not None and access.group != socket.group:
             _run(host, "chgrp", access.group, socket.path)
         if access.mode is not None:
@@ -281,6 +282,14 @@ def _live_diff(change: Change) -> dict[str, str]:
         "before": f"{change.before}\n",
         "after": f"{change.after}\n",
     }
+
+
+def _record(host: Host, journal: Journal, socket: Socket, access: Access) -> None:
+    status = host.stat(socket.path)
+    before = {"uid": status.st_uid, "gid": status.st_gid, "mode": stat.S_IMODE(status.st_mode)}
+    mode = before["mode"] if access.mode is None else int(access.mode, 8)
+    gid = before["gid"] if access.group is None else host.gid(access.group)
+    journal.record_value(f"socket:{socket.path}", before, {**before, "gid": gid, "mode": mode})
 
 
 def _run(host: Host, *words: str) -> None:

@@ -38,6 +38,7 @@ class KernelFile(Kind):
     def check(self, host: Host, change: Change) -> None:
         if change.now is None:
             raise FormerError(f"{change.target} does not exist in this kernel, so its former value cannot return.")
+        host.write_kernel(change.target, str(change.wanted), rehearse=True)
 
     def put_back(self, host: Host, change: Change, journal: Journal) -> None:
         journal.taking_back(change.first).record_value(change.target, change.now, change.wanted)

@@ -9,6 +9,7 @@ import typing as t
 
 from . import _history
 from ._former import Kind
+from ._formeraccess import AccessList, Socket
 from ._formerfiles import Directory, File, Link, Mode, Owner, Rename
 from ._formertap import Tap
 from ._formervalues import HugePages, Hugetlbfs, KernelFile, Propagation, Unit
@@ -44,6 +45,8 @@ _VALUES: tuple[tuple[str, Kind], ...] = (
     ("link:", Link()),
     ("mode:", Mode()),
     ("owner:", Owner()),
+    ("acl:", AccessList()),
+    ("socket:", Socket()),
     ("rename:", Rename()),
     ("unit:", Unit()),
     ("propagation:", Propagation()),

@@ -21,8 +21,11 @@ if t.TYPE_CHECKING:
 
 # A role -> the modules by which it changes a host.
 ROLES: dict[str, tuple[str, ...]] = {
+    "hypervisor_daemon": ("libvirt_conf", "libvirt_permissions", "libvirt_sockets"),
     "hypervisor_hugepages": ("hugetlbfs",),
+    "hypervisor_kernel": ("kernel_settings",),
     "hypervisor_launchers": ("tap_device",),
+    "hypervisor_mac": ("apparmor_local", "guest_access", "selinux_local"),
     "hypervisor_migration": ("migration_gate", "tls_credentials"),
     "hypervisor_mounts": ("mount_propagation",),
     "hypervisor_qemu": ("qemu_conf",),
@@ -30,7 +33,10 @@ ROLES: dict[str, tuple[str, ...]] = {
 }
 
 # Where files lie -> the command by which what reads them reads them again.
-_READERS = (("/etc/systemd/system/", ("systemctl", "daemon-reload")),)
+_READERS = (
+    ("/etc/systemd/system/", ("systemctl", "daemon-reload")),
+    ("/etc/apparmor.d/local/", ("systemctl", "reload", "apparmor.service")),
+)
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,9 @@ options:
   roles:
     description:
       - Put back what these roles have changed, such as V(hypervisor_qemu), V(hypervisor_mounts),
-        V(hypervisor_hugepages), V(hypervisor_taps), V(hypervisor_launchers) and V(hypervisor_migration). A name that is
-        not known is refused, with those that are.
+        V(hypervisor_hugepages), V(hypervisor_taps), V(hypervisor_launchers), V(hypervisor_migration),
+        V(hypervisor_daemon), V(hypervisor_kernel) and V(hypervisor_mac). A name that is not known is refused, with
+        those that are.
       - The journal keeps the module that made a change. What the role
         P(hypervisor.hardening.hypervisor_launchers#role) delegated of huge pages goes with V(hypervisor_hugepages).
     type: list

@@ -85,7 +85,9 @@ def test_now_and_after_the_next_boot(host: SocketHost, capsys: pytest.CaptureFix
     assert host.text(DROP_IN).endswith("[Socket]\nSocketMode=0660\nSocketGroup=kvm\n")
     assert "systemctl daemon-reload" in host.calls
     assert not [call for call in host.calls if "restart" in call]
-    assert [entry.target for entry in Journal(host, by="test").entries()] == [DROP_IN]
+    entries = Journal(host, by="test").entries()
+    assert [entry.target for entry in entries] == [f"directory:{os.path.dirname(DROP_IN)}", DROP_IN, f"socket:{RW}"]
+    assert (entries[-1].before["mode"], entries[-1].after["mode"]) == (0o666, 0o660)
     assert [one["path"] for one in done["changes"]] == [RW, DROP_IN]
     again = run(capsys, **options)
     assert (again["changed"], again["changes"]) == (False, [])
