@@ -403,7 +403,7 @@ def test_an_edit_at_this_very_moment_is_not_overwritten(
     [
         ({}, "Say what to put back"),
         ({"all": True, "roles": ["hypervisor_qemu"]}, "Say what to put back"),
-        ({"roles": ["hypervisor_qemo"]}, "hypervisor_qemo is none of hypervisor_hugepages, "),
+        ({"roles": ["hypervisor_qemo"]}, "hypervisor_qemo is none of hypervisor_daemon, "),
         ({"since": "yesterday"}, "'yesterday' is no moment"),
         ({"all": True, "overwrite": ["/etc/libvirt/qemo.conf"]}, "has no /etc/libvirt/qemo.conf"),
     ],
