@@ -83,6 +83,10 @@ class Kind:
         """
         return ""
 
+    def stuck(self, target: str, now: t.Any) -> str:
+        """Why the target cannot be anything else before the next boot; "" if it can."""
+        return ""
+
     def is_news(self, change: Change) -> bool:
         """Whether a daemon that runs does not know of it before it is started again."""
         return False

@@ -20,6 +20,15 @@ if t.TYPE_CHECKING:
 _POOL = re.compile(r"(?:/node(\d+)/hugepages|/mm/hugepages)/hugepages-(\d+)kB/nr_hugepages$")
 
 
+# What no write changes any more once it is this (the kernel's admin-guide/sysctl/kernel.rst and LSM/Yama.rst).
+_ONE_WAY = {
+    "/proc/sys/kernel/kexec_load_disabled": "1",
+    "/proc/sys/kernel/modules_disabled": "1",
+    "/proc/sys/kernel/unprivileged_bpf_disabled": "1",
+    "/proc/sys/kernel/yama/ptrace_scope": "3",
+}
+
+
 class KernelFile(Kind):
     """A file of /proc/sys or /sys that holds one value, as text or number; one that was not there has no former one."""
 
@@ -34,6 +43,9 @@ class KernelFile(Kind):
 
     def is_same(self, one: t.Any, other: t.Any) -> bool:
         return one is None or str(one).split() == str(other).split()
+
+    def stuck(self, target: str, now: t.Any) -> str:
+        return "the kernel takes no other value before the next boot" if _ONE_WAY.get(target) == now else ""
 
     def check(self, host: Host, change: Change) -> None:
         if change.now is None:

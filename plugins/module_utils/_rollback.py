@@ -251,6 +251,9 @@ def _objection(history: History, first: Entry, wanted: Wanted, since: str) -> st
     """Why a former state must not return: something would be lost that nobody asked to take back. "" for nothing."""
     if history.kind.name == _journalled.UNKNOWN:
         return "this version of the collection does not know how to put it back"
+    stuck = history.kind.stuck(history.target, history.now)
+    if stuck:
+        return stuck
     if history.target in wanted.overwrite:
         return ""
     departure = history.departure(first)

@@ -203,6 +203,22 @@ def test_a_value_of_the_kernel(host: PlayedHost, capsys: pytest.CaptureFixture[s
     assert run(capsys, all=True)["changed"] is False
 
 
+def test_what_the_kernel_keeps_until_it_boots_hinders_nothing_else(
+    host: PlayedHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kexec, pointers = "/proc/sys/kernel/kexec_load_disabled", "/proc/sys/kernel/kptr_restrict"
+    for path in (kexec, pointers):
+        host.put(path, "1\n")
+        Journal(host, by="kernel_settings").record_value(path, "0", "1")
+    host.write_kernel = Host(host.root).write_kernel  # type: ignore[method-assign]
+    done = run(capsys, all=True, overwrite=[kexec])
+    assert [one["target"] for one in done["put_back"]] == [pointers]
+    assert done["left_alone"] == [{"target": kexec, "reason": "the kernel takes no other value before the next boot"}]
+    # After the boot it is what it was.
+    host.put(kexec, "0\n")
+    assert run(capsys, all=True)["left_alone"] == []
+
+
 def test_a_service_that_was_masked_and_stopped(
     host: PlayedHost, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
