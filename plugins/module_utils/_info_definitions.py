@@ -57,7 +57,6 @@ def _entry(file: str, read: t.Mapping[str, Read], broken: t.Collection[str]) -> 
         "uuid": definition.uuid[:36] if definition else None,
         "persistent": configured is not None or "configured" in broken,
         "active": running is not None or "running" in broken,
-        "autostart": any_read.autostart if any_read else None,
         "type": _short(definition.type) if definition else None,
         "machine": _short(definition.machine) if definition else None,
         "launch_security": _launch_security(definition) if definition else None,

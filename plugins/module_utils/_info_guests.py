@@ -83,12 +83,8 @@ def _command_line(argv: t.Sequence[str]) -> dict[str, t.Any]:
     """What QEMU was told on its command line (qemu(1))."""
     kind, *properties = (_qemuproc.option(argv, "machine") or _qemuproc.option(argv, "M") or "").split(",")
     given = dict(word.partition("=")[::2] for word in (*properties, kind))
-    accelerator = (_qemuproc.option(argv, "accel") or given.get("accel", "")).split(",")[0].split(":")[0]
-    if "-enable-kvm" in argv:
-        accelerator = "kvm"
     return {
         "machine": given.get("type", "") if "=" in kind else kind,
-        "accelerator": accelerator.rpartition("=")[2] or "tcg",
         "control_on_network": list(control_on_network(argv)),
     }
 

@@ -1047,10 +1047,6 @@ hypervisor:
               description: Whether it runs.
               returned: success
               type: bool
-            autostart:
-              description: Whether libvirt starts it with its daemon.
-              returned: success
-              type: bool
             type:
               description: The domain type, V(kvm) or V(qemu) as a rule.
               returned: success
@@ -1390,10 +1386,6 @@ hypervisor:
           elements: str
         machine:
           description: The machine type on its command line.
-          returned: success
-          type: str
-        accelerator:
-          description: The accelerator on its command line, V(tcg) for none.
           returned: success
           type: str
         control_on_network:

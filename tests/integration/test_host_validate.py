@@ -29,7 +29,6 @@ RULES = {
     "if device /dev/vhost-net exists": ("host-network-devices", "/dev/vhost-net"),
     "if device /dev/net/tun exists": ("host-network-devices", "/dev/net/tun"),
     "for cgroup 'devices' controller support": ("guests-device-cgroup-effective", "running"),
-    "for secure guest support": ("amd-sev-available", ""),
 }
 # What it says of one of several things that one rule looks at: the fact is held against it, and with a WARN the rule.
 CONTROLLERS = {"cpu": "cpu", "cpuset": "cpuset", "memory": "memory", "blkio": "io"}
@@ -42,6 +41,10 @@ EXPLAINED: dict[str, tuple[t.Callable[[str, dict[str, t.Any]], bool], str]] = {
     "for device assignment IOMMU support": (
         lambda said, facts: (said == "PASS") is bool(facts["iommu"]["units"]),
         "iommu-effective applies where a device is passed through: an IOMMU that nobody uses protects nobody.",
+    ),
+    "for secure guest support": (
+        lambda said, facts: (said == "PASS") is (facts["capabilities"]["sev"]["state"] == "present"),
+        "amd-sev-available applies to AMD's processors, which have it or have not; of others nobody says it.",
     ),
     "if IOMMU is enabled by kernel": (
         lambda said, facts: (said == "PASS") is (facts["iommu"]["groups"] > 0),

@@ -282,6 +282,8 @@ def test_memfd_create_that_the_daemon_may_not_call(pair: Pair) -> None:
         assert refused(pair, "web") == "memfd_create is off here, agreed is on."
     finally:
         pair.there.run(["rm", drop_in])
+        # What libvirt has learnt of QEMU meanwhile it keeps: that this QEMU has no memory-backend-memfd.
+        pair.there.run(["rm", "-rf", "/var/cache/libvirt/qemu/capabilities"])
         pair.there.run(["systemctl", "daemon-reload"])
         restart(pair.there)
 
