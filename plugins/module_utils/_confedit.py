@@ -145,8 +145,7 @@ _KNOWN_SECRETS = ("vnc_password", "spice_password", "rdp_password")
 
 def doubts(keys: Keys, document: Document, values: t.Mapping[str, t.Any], path: str, reader: str) -> t.Iterator[str]:
     """What is odd about the keys of the file that nobody asked to change."""
-    # SIM118: a Document is no dict, and cannot be iterated over.
-    for key in document.keys():  # noqa: SIM118
+    for key in document.keys():  # noqa: SIM118 - a Document is no dict
         value = document.get(key)
         if key in values or value is None:
             continue

@@ -196,8 +196,8 @@ def test_a_value_of_the_kernel(host: PlayedHost, capsys: pytest.CaptureFixture[s
     path = "/proc/sys/kernel/kptr_restrict"
     host.put(path, "2\n")
     Journal(host, "kernel_settings").record_value(path, "0", "2")
-    real = Host(host.root)
-    host.write_kernel = real.write_kernel  # type: ignore[method-assign]
+    # The played one is for pools of pages; this is a plain file.
+    host.write_kernel = Host(host.root).write_kernel  # type: ignore[method-assign]
     assert run(capsys, all=True)["changed"] is True
     assert host.text(path).strip() == "0"
     assert run(capsys, all=True)["changed"] is False
@@ -210,6 +210,7 @@ def test_what_the_kernel_keeps_until_it_boots_hinders_nothing_else(
     for path in (kexec, pointers):
         host.put(path, "1\n")
         Journal(host, by="kernel_settings").record_value(path, "0", "1")
+    # The played one is for pools of pages; these are plain files.
     host.write_kernel = Host(host.root).write_kernel  # type: ignore[method-assign]
     done = run(capsys, all=True, overwrite=[kexec])
     assert [one["target"] for one in done["put_back"]] == [pointers]
