@@ -11,7 +11,7 @@ import typing as t
 
 import pytest
 import rig
-from rig import certificates, guests, playbooks
+from rig import certificates, guests, migration, playbooks
 
 TCP_PORT, TLS_PORT = 16509, 16514
 CONF = "/etc/libvirt/libvirtd.conf"
@@ -177,3 +177,17 @@ def test_who_is_connected_is_not_cut_off_unasked(host: rig.Host) -> None:
 
 def tls_uri(host: rig.Host, client: str) -> str:
     return f"qemu+tls://{host.address}/system?pkipath=/root/{client}"
+
+
+def test_tcp_stays_where_nobody_tells_who_is_connected() -> None:
+    with rig.host("trixie") as host:
+        migration.listen(host)
+        plays = [{"hosts": host.name, "gather_facts": False, "roles": ["hypervisor.hardening.hypervisor_daemon"]}]
+        host.run(["mv", "/usr/bin/virt-admin", "/usr/bin/virt-admin.off"])
+        refused = playbooks.play(plays, host.inventory, "--tags", "daemon_tcp")
+        assert [task.name for task in refused.failed] == ["Refuse to cut off who cannot be seen"]
+        assert "16509" in host.run(["ss", "-ltn"]).stdout
+        host.run(["mv", "/usr/bin/virt-admin.off", "/usr/bin/virt-admin"])
+        done = playbooks.play(plays, host.inventory, "--tags", "daemon_tcp")
+        assert done.rc == 0, done.text
+        assert "16509" not in host.run(["ss", "-ltn"]).stdout
