@@ -10,6 +10,7 @@ Everything of a host lives in namespaces of one supervisor, in one cgroup and in
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import pathlib
@@ -46,6 +47,12 @@ _SHARED = ".shared"
 # The supervisors that are children of this very process, to be reaped when they end.
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
+_numbers = itertools.count(1)
+
+
+def _unused(prefix: str) -> str:
+    return f"{prefix}-{os.getpid()}-{next(_numbers)}"
+
 
 @contextlib.contextmanager
 def vm(
@@ -56,7 +63,7 @@ def vm(
     :param words: what its first boot has at the end of the kernel's command line.
     :param selinux: that kernel has SELinux in AppArmor's place, permissive unless ``words`` say ``enforcing=1``.
     """
-    started = up(name or f"vm-{release}-{os.getpid()}", release, vm=True, words=words, selinux=selinux, keep=False)
+    started = up(name or _unused(f"vm-{release}"), release, vm=True, words=words, selinux=selinux, keep=False)
     assert isinstance(started, VirtualMachine)
     try:
         yield started
@@ -71,7 +78,7 @@ def host(release: str, name: str | None = None, *, hugepages: int = 0, shared: b
     :param hugepages: how many huge pages of the default size to add to the machine's pool.
     :param shared: it has /srv/shared, one directory that all such hosts of the scope share.
     """
-    started = up(name or f"{release}-{os.getpid()}", release, hugepages=hugepages, shared=shared, keep=False)
+    started = up(name or _unused(release), release, hugepages=hugepages, shared=shared, keep=False)
     try:
         yield started
     finally:
