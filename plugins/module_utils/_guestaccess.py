@@ -21,6 +21,7 @@ from . import (
     _libvirtd,
     _mountinfo,
     _passthrough,
+    _qemu,
 )
 from ._aagrants import ACCESS, Grant, GrantError
 from ._host import HardeningError, Host
@@ -74,7 +75,7 @@ class Target:
     kind: str
     user: str
     uid: int | None
-    gids: tuple[int, ...]
+    gids: frozenset[int]
     layers: tuple[LayerVerdict, ...]
     running: bool
     visible: bool
@@ -156,18 +157,17 @@ def observe(host: Host, wanted: Wanted) -> State:
             raise GrantError(
                 f"grants: {entry.path} is {what}. Name a file or a device that is there. Nothing was done."
             )
-        user, uid = _passthrough.user_of(host, definition, around)
+        user = _passthrough.user_of(host, definition, around)
         pid = pids.get(guest.name)
-        gid = host.gid(user) if user else None
         targets.append(
             Target(
                 name=guest.name,
                 uuid=guest.uuid,
                 path=path,
                 kind=opened.kind,
-                user=user,
-                uid=uid,
-                gids=() if gid is None else (gid,),
+                user=user.name if user else "",
+                uid=user.uid if user else None,
+                gids=_qemu.groups(host, user) if user else frozenset(),
                 layers=tuple(layer for layer in opened.layers if layer.layer != "seccomp"),
                 running=pid is not None,
                 visible=pid is None or _is_visible(path, host_mounts, _mountinfo.read(host, pid)),

@@ -99,17 +99,10 @@ def read(host: Host, wanted: Wish) -> State:
         device = Device(stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, owner, group)
     uid, gid, _source = _qemu.user(host, _conffile.read(host, "qemu.conf"))
     qemu = None
-    if uid is not None:
-        name, wanted_gid = host.user_name(uid), host.gid(wanted.group)
-        member = wanted_gid is not None and (gid == wanted_gid or name in _members(host, wanted.group))
-        qemu = uid, name, member
+    if uid is not None and gid is not None:
+        user = _qemu.User(host.user_name(uid), uid, gid)
+        qemu = uid, user.name, host.gid(wanted.group) in _qemu.groups(host, user)
     return State(device, (host.uid(wanted.owner), host.gid(wanted.group)), qemu)
-
-
-def _members(host: Host, group: str) -> list[str]:
-    """group(5)."""
-    lines = (line.split(":") for line in (host.text_optional("/etc/group") or "").splitlines())
-    return next((fields[3].split(",") for fields in lines if fields[0] == group and len(fields) > 3), [])
 
 
 def plan(state: State, wanted: Wish) -> Change | None:

@@ -14,7 +14,7 @@ import stat
 import typing as t
 from dataclasses import dataclass
 
-from . import _guestdevices, _libvirtd, _mountinfo
+from . import _conffile, _guestdevices, _libvirtd, _mountinfo, _qemu
 from ._host import Host
 from ._kernelmac import kernel_mac
 from ._virconf import Document, VirConfError
@@ -29,20 +29,18 @@ if t.TYPE_CHECKING:
 _ACL = "system.posix_acl_access"
 _LABEL = "security.selinux"
 _KINDS = {stat.S_IFCHR: "device", stat.S_IFBLK: "device", stat.S_IFDIR: "directory", stat.S_IFSOCK: "socket"}
-# The users that distributions run QEMU as (meson.build of libvirt: Debian and Ubuntu, all others).
-_USERS = ("libvirt-qemu", "qemu")
 _MOST_PATHS = 32
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What of the host decides. ``user`` is what qemu.conf or the distribution says, ``namespaces`` whether guests get
-    a mount namespace, None where qemu.conf cannot be read; ``listed`` the device list, ``mounts`` what is mounted
+    """What of the host decides. ``user`` is whom guests run as, None where nothing tells; ``namespaces`` whether they
+    get a mount namespace, None where qemu.conf cannot be read; ``listed`` the device list, ``mounts`` what is mounted
     below /dev, which every guest sees."""
 
     mac: str
     enforcing: bool
-    user: str
+    user: _qemu.User | None
     namespaces: bool | None
     listed: tuple[str, ...]
     mounts: tuple[str, ...]
@@ -76,10 +74,11 @@ def surroundings(host: Host) -> Surroundings:
     except (VirConfError, OSError):
         document = None
     mac, mode = kernel_mac(host)
+    uid, gid, _source = _qemu.user(host, _conffile.read(host, "qemu.conf"))
     return Surroundings(
         mac=mac,
         enforcing=mac == "apparmor" or mode == "enforcing",
-        user=_user(host, document),
+        user=None if uid is None or gid is None else _qemu.User(host.user_name(uid), uid, gid),
         namespaces=_namespaces(document),
         listed=_guestdevices.listed(host, document),
         mounts=tuple(mount.target for mount in _mountinfo.read(host, 1) if mount.target.startswith("/dev/")),
@@ -129,13 +128,6 @@ def _nodes(host: Host, device: str) -> list[str]:
     if words[:2] == ["usb", "bus"] and words[2].isdigit() and words[4].isdigit():
         return [f"/dev/bus/usb/{int(words[2]):03d}/{int(words[4]):03d}"]
     return []
-
-
-def _user(host: Host, document: Document | None) -> str:
-    value = document.get("user") if document else None
-    if value is not None:
-        return str(value.content)
-    return next((name for name in _USERS if host.uid(name) is not None), "")
 
 
 def _namespaces(document: Document | None) -> bool | None:
@@ -201,47 +193,49 @@ def _apparmor(definition: Definition, around: Surroundings, path: str) -> LayerV
 def _dac(
     host: Host, definition: Definition, around: Surroundings, path: str, status: os.stat_result | None
 ) -> LayerVerdict:
-    user, uid = user_of(host, definition, around)
-    gid = host.gid(user) if user else None
-    grant = f"setfacl -m u:{user.lstrip('+') or 'USER'}:rw '{path}' (or :r), and x on each directory above it"
-    if uid == 0:
+    user = user_of(host, definition, around)
+    grant = f"setfacl -m u:{user.name if user else 'USER'}:rw '{path}' (or :r), and x on each directory above it"
+    if user is None:
+        return LayerVerdict("dac", None, "QEMU's user is unknown", grant)
+    if user.uid == 0:
         return LayerVerdict("dac", False, "QEMU runs as root", "")
-    if status is None or uid is None:
-        return LayerVerdict(
-            "dac", None, "there is no such file yet" if status is None else "QEMU's user is unknown", grant
-        )
+    if status is None:
+        return LayerVerdict("dac", None, "there is no such file yet", grant)
     if _acl(host, path):
         return LayerVerdict("dac", None, "the file has an ACL: see getfacl", grant)
-    may = _may(status, uid, gid)
-    closed = next(
-        (above for above in _mountinfo.ancestors(path) if above != path and not _searchable(host, above, uid, gid)), ""
-    )
+    gids = _qemu.groups(host, user)
+    may = _may(status, user.uid, gids)
+    above = (one for one in _mountinfo.ancestors(path) if one != path)
+    closed = next((one for one in above if not _searchable(host, one, user.uid, gids)), "")
     if closed and not _acl(host, closed):
-        return LayerVerdict("dac", True, f"{user} may not enter {closed}", grant)
+        return LayerVerdict("dac", True, f"{user.name} may not enter {closed}", grant)
     if may & 6 == 6:
-        return LayerVerdict("dac", False, f"{user} may read and write it", "")
+        return LayerVerdict("dac", False, f"{user.name} may read and write it", "")
     if may & 4:
-        return LayerVerdict("dac", None, f"{user} may read it, not write", grant)
-    return LayerVerdict("dac", True, f"{user} may not read it", grant)
+        return LayerVerdict("dac", None, f"{user.name} may read it, not write", grant)
+    return LayerVerdict("dac", True, f"{user.name} may not read it", grant)
 
 
-def user_of(host: Host, definition: Definition, around: Surroundings) -> tuple[str, int | None]:
-    """Whom a guest's QEMU runs as, by its own label, qemu.conf or the distribution; "" and None where nothing tells."""
+def user_of(host: Host, definition: Definition, around: Surroundings) -> _qemu.User | None:
+    """Whom a guest's QEMU runs as, by its own label, qemu.conf or the distribution; None where nothing tells."""
     own = next((label.label for label in definition.seclabels if label.where == "domain" and label.model == "dac"), "")
-    user = own.partition(":")[0] or around.user
-    return user, int(user[1:]) if user.startswith("+") and user[1:].isdigit() else host.uid(user) if user else None
+    if not own:
+        return around.user
+    user, _colon, group = own.partition(":")
+    uid, gid = _qemu.number(user, host.uid), _qemu.number(group, host.gid)
+    return None if uid is None or gid is None else _qemu.User(host.user_name(uid), uid, gid)
 
 
-def _may(status: os.stat_result, uid: int, gid: int | None) -> int:
+def _may(status: os.stat_result, uid: int, gids: t.Collection[int]) -> int:
     """The permission bits that hold for a user: path_resolution(7)."""
     if status.st_uid == uid:
         return status.st_mode >> 6 & 7
-    return status.st_mode >> 3 & 7 if gid is not None and status.st_gid == gid else status.st_mode & 7
+    return status.st_mode >> 3 & 7 if status.st_gid in gids else status.st_mode & 7
 
 
-def _searchable(host: Host, directory: str, uid: int, gid: int | None) -> bool:
+def _searchable(host: Host, directory: str, uid: int, gids: t.Collection[int]) -> bool:
     status = _status(host, directory)
-    return status is None or bool(_may(status, uid, gid) & 1)
+    return status is None or bool(_may(status, uid, gids) & 1)
 
 
 def _acl(host: Host, path: str) -> bool:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import typing as t
 from dataclasses import dataclass
 
@@ -47,12 +48,30 @@ def user(host: Host, settings: Settings) -> tuple[int | None, int | None, str]:
     """
     status = host.stat_optional(STATE)
     name, group = settings.get("user"), settings.get("group")
-    uid = _number(name, host.uid) if isinstance(name, str) else None
-    gid = _number(group, host.gid) if isinstance(group, str) else None
+    uid = number(name, host.uid) if isinstance(name, str) else None
+    gid = number(group, host.gid) if isinstance(group, str) else None
     if status is not None:
         uid, source = (status.st_uid, STATE) if uid is None else (uid, "/etc/libvirt/qemu.conf")
         return uid, status.st_gid if gid is None else gid, source
     return uid, gid, "" if uid is None else "/etc/libvirt/qemu.conf"
+
+
+def groups(host: Host, user: User) -> frozenset[int]:
+    """The groups of a guest's process: all of its user's, and its own (util/virutil.c, virGetGroupList).
+
+    A user's primary group counts, which /etc/group does not name its members of: Debian's libvirt-qemu has kvm so.
+    """
+    if not host.root:
+        try:
+            primary = pwd.getpwuid(user.uid).pw_gid
+        except KeyError:
+            return frozenset({user.gid})
+        return frozenset({user.gid, *os.getgrouplist(user.name, primary)})
+    users = (line.split(":") for line in (host.text_optional("/etc/passwd") or "").splitlines())
+    primaries = {int(fields[3]) for fields in users if fields[0] == user.name and len(fields) > 3}
+    table = [line.split(":") for line in (host.text_optional("/etc/group") or "").splitlines()]
+    named = {int(fields[2]) for fields in table if len(fields) > 3 and user.name in fields[3].split(",")}
+    return frozenset({user.gid} | primaries | named)
 
 
 def become(host: Host, user: User) -> None:
@@ -62,12 +81,13 @@ def become(host: Host, user: User) -> None:
     """
     if os.geteuid() == user.uid:
         return
-    os.setgroups([user.gid] if host.root else os.getgrouplist(user.name, user.gid))
+    os.setgroups(sorted(groups(host, user)))
     os.setresgid(user.gid, user.gid, user.gid)
     os.setresuid(user.uid, user.uid, user.uid)
 
 
-def _number(name: str, look_up: t.Callable[[str], int | None]) -> int | None:
+def number(name: str, look_up: t.Callable[[str], int | None]) -> int | None:
+    """The number that libvirt takes a name for: that of the one who has it, else what follows a + or is a number."""
     found = look_up(name)
     digits = name.removeprefix("+")
     return int(digits) if found is None and digits.isascii() and digits.isdigit() else found

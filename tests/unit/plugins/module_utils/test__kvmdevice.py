@@ -70,7 +70,10 @@ def test_whoever_runs_guests_may_be_a_member(host: KernelHost) -> None:
     host.put("/etc/group", "root:x:0:\nkvm:x:994:alice,libvirt-qemu\nqemu:x:107:\n")
     host.directory("/var/lib/libvirt/qemu", 0o750, (64055, 107))
     assert plan(host, wish())
+    # group(5) does not name whom passwd(5) gives it as primary group: Debian's libvirt-qemu.
     host.put("/etc/group", "root:x:0:\nkvm:x:994:alice\nqemu:x:107:\n")
+    assert plan(host, wish())
+    host.put("/etc/passwd", "root:x:0:0::/root:/bin/sh\nlibvirt-qemu:x:64055:107::/:/bin/false\n")
     with pytest.raises(KernelError, match="usermod --append --groups kvm libvirt-qemu"):
         plan(host, wish())
 

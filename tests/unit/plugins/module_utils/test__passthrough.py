@@ -24,12 +24,20 @@ SVIRT = "system_u:object_r:svirt_image_t:s0"
 
 
 class MacHost(DomainHost):
-    """``labels``: the SELinux labels of files, ``acls``: those with an ACL."""
+    """``labels``: the SELinux labels of files, ``acls``: those with an ACL, ``owners``: whose are not root's."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.labels: dict[str, str] = {}
         self.acls: set[str] = set()
+        self.owners = {"/var/lib/libvirt/qemu": (64055, 64055)}
+        self.put("/var/lib/libvirt/qemu/x", "")
+        self.put("/etc/passwd", "root:x:0:0::/:/bin/sh\nlibvirt-qemu:x:64055:994::/:/bin/sh\n")
+        self.put("/etc/group", "root:x:0:\nkvm:x:994:\nlibvirt-qemu:x:64055:\ndisk:x:6:alice,libvirt-qemu\n")
+
+    def stat(self, path: str, *, follow: bool = True) -> os.stat_result:
+        found = super().stat(path, follow=follow)
+        return os.stat_result((*found[:4], *self.owners.get(path, (0, 0)), *found[6:]))
 
     def attributes(self, path: str) -> dict[str, bytes]:
         found = {"security.selinux": self.labels[path].encode() + b"\0"} if path in self.labels else {}
@@ -65,7 +73,6 @@ def selinux(host: DomainHost, enforce: str = "1") -> None:
 def test_a_file_of_roots(host: MacHost) -> None:
     host.put("/srv/a", "").chmod(0o600)
     layers = verdicts(host, "-bios", "/srv/a")
-    # The fixture belongs to whoever runs the tests, never to QEMU's user.
     assert stopping(layers) == ["dac"]
     assert layers["dac"]["grant"].startswith("setfacl -m u:libvirt-qemu:rw '/srv/a'")
 
@@ -87,6 +94,16 @@ def test_the_definitions_own_user(host: MacHost, label: str, stops: bool) -> Non
     host.put("/srv/a", "").chmod(0)
     extra = seclabel("type='static' model='dac'", f"<label>{label}</label>")
     assert verdicts(host, "-bios", "/srv/a", extra=extra)["dac"]["stops"] is stops
+
+
+@pytest.mark.parametrize(("group", "stops"), [("libvirt-qemu", None), ("kvm", None), ("disk", None), ("root", True)])
+def test_each_of_its_groups_counts(host: MacHost, group: str, stops: bool | None) -> None:
+    """QEMU has its own group, the one that /etc/passwd gives its user, and those that name it."""
+    host.put("/srv/a", "").chmod(0o640)
+    gid = host.gid(group)
+    assert gid is not None
+    host.owners["/srv/a"] = (0, gid)
+    assert verdicts(host, "-bios", "/srv/a")["dac"]["stops"] is stops
 
 
 def test_the_user_of_qemu_conf(host: MacHost) -> None:

@@ -36,6 +36,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ArmorHost:
     host.put("/proc/1/mountinfo", MOUNTS)
     host.put("/etc/libvirt/qemu/web.xml", domain())
     host.put("/etc/libvirt/qemu/db.xml", domain(name="db").replace(UUID, OTHER))
+    host.directory("/var/lib/libvirt/qemu", 0o750, (QEMU, QEMU))
     host.put(ROM, "rom", 0o640)
     Path(host.path("/srv/secret")).chmod(0o750)
     monkeypatch.setattr(_runner, "Host", lambda: host)
