@@ -23,7 +23,7 @@ if t.TYPE_CHECKING:
     from ._journal import Journal
 
 # Judge what comes on standard input, and leave no trace in the kernel or the cache (apparmor_parser(8)).
-_JUDGE = ("apparmor_parser", "--skip-kernel-load", "--skip-cache")
+_JUDGE = ("apparmor_parser", "--skip-kernel-load", "--skip-cache", _aatext.STDIN)
 _LOAD = ("apparmor_parser", "--replace", "--skip-read-cache", "--write-cache")
 _SECONDS = 120.0
 

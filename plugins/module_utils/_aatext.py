@@ -8,6 +8,9 @@ from __future__ import annotations
 import re
 import typing as t
 
+# Named so, the compiler says in which included file an error is; of what it reads unnamed, the line alone.
+STDIN = "/dev/stdin"
+
 _INCLUDE_RE = re.compile(r"^[ \t]*#?include[ \t]+(if exists[ \t]+)?<([^>\n]+)>[ \t]*$", re.MULTILINE)
 _HEAD_RE = re.compile(r'^[ \t]*(?:profile[ \t]+)?("[^"\n]+"|[\w./@{}-]+)[^\n]*\{[ \t]*$', re.MULTILINE)
 _TEMPLATE_NAME = "LIBVIRT_TEMPLATE"
@@ -83,10 +86,11 @@ def inlined(text: str, contents: t.Mapping[str, str]) -> str:
 
 
 def refusal(said: str, text: str) -> str:
-    """What the compiler said of a text, with the line that it means."""
+    """What the compiler said of a text that it read from STDIN, with the line, or the included file, that it means."""
     words = " ".join(line for line in said.splitlines() if "error" in line.lower()) or said.strip()
+    words = words.replace(f" for {STDIN} in profile {STDIN}", "").replace(f" for {STDIN} in profile", " in")
     # With the name of a file it is a line of that file.
-    number = re.search(r"error(?: for stdin)? at line (\d+)", words)
+    number = re.search(r"error at line (\d+)", words)
     lines = text.splitlines()
     if number and 0 < int(number[1]) <= len(lines):
         return f"{words}, which is {lines[int(number[1]) - 1].strip()!r}"

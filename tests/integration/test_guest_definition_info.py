@@ -306,17 +306,22 @@ def chardev(path: str) -> str:
     return passed_through("-chardev", f"file,id=extra,path={path}")
 
 
-@pytest.mark.parametrize("mode", ["600", "666"])
-def test_what_the_layers_do_to_a_file(host: rig.Host, mode: str) -> None:
+@pytest.mark.parametrize(
+    ("mode", "group", "stops"),
+    # Debian's libvirt-qemu has kvm as its primary group, which qemu.conf's group comes in addition to.
+    [("600", "root", True), ("666", "root", False), ("660", "kvm", False), ("660", "disk", True)],
+)
+def test_what_the_layers_do_to_a_file(host: rig.Host, mode: str, group: str, stops: bool) -> None:
     """What is said to stop a guest does stop it, and what is said to let it through does."""
     host.put("/srv/passed", b"", mode=int(mode, 8))
+    host.run(["chgrp", group, "/srv/passed"])
     guest = guests.Guest("through", extra=[chardev("/srv/passed")])
     define(host, guest)
     (entry,) = look(host)
     said = verdicts(entry, "/srv/passed")
-    assert said["dac"] is (mode == "600")
+    assert said["dac"] is stops
     assert (said["mount_namespace"], said["seccomp"], said["device_cgroup"]) == (False, False, False)
-    if mode == "600":
+    if stops:
         with pytest.raises(rig.RigError, match="Permission denied"):
             guests.virsh(host, "start", "through")
     elif not said["apparmor"]:

@@ -14,6 +14,7 @@ import re
 import typing as t
 from pathlib import Path
 
+from ansible_collections.hypervisor.hardening.plugins.module_utils._aatext import STDIN
 from ansible_collections.hypervisor.hardening.plugins.module_utils._host import Completed
 from ansible_collections.hypervisor.hardening.tests.unit.plugins.libvirthost import LibvirtHost
 
@@ -74,7 +75,7 @@ class ArmorHost(LibvirtHost):
         if argv[0] != "apparmor_parser":
             return super().run(argv, stdin=stdin, timeout=timeout)
         self.calls.append(" ".join(argv))
-        path = argv[-1] if argv[-1].startswith("/") else ""
+        path = "" if argv[-1] == STDIN else argv[-1]
         try:
             text = self._whole(self.text(path) if path else stdin.decode())
         except FileNotFoundError as error:
@@ -93,9 +94,9 @@ class ArmorHost(LibvirtHost):
             for name in self.list(f"{ETC}/{directory}"):
                 here = f"{ETC}/{directory}/{name}"
                 if Path(self.path(here)).is_file() and " rwq," in self.text(here):
-                    return f"AppArmor parser error in {here} at line 1: syntax error, unexpected TOK_ID\n"
+                    return _syntax_error(here, 1)
         number = next(number for number, line in enumerate(given.splitlines(), 1) if line.endswith(" rwq,"))
-        return f"AppArmor parser error at line {number}: syntax error, unexpected TOK_ID, expecting TOK_MODE\n"
+        return _syntax_error(STDIN, number)
 
     def _whole(self, text: str) -> str:
         def put(match: re.Match[str]) -> str:
@@ -107,3 +108,8 @@ class ArmorHost(LibvirtHost):
             return "".join(self._whole(one) for one in texts)
 
         return _INCLUDE_RE.sub(put, text)
+
+
+def _syntax_error(file: str, line: int) -> str:
+    where = f"for {STDIN} in profile {file} at line {line}"
+    return f"AppArmor parser error {where}: syntax error, unexpected TOK_ID, expecting TOK_MODE\n"

@@ -74,7 +74,8 @@ def test_a_guests_profile_needs_a_template_of_libvirts() -> None:
 
 
 def test_the_line_that_the_compiler_means() -> None:
-    said = "Cache disabled\nAppArmor parser error at line 2: syntax error\n"
+    said = "Cache disabled\nAppArmor parser error for /dev/stdin in profile /dev/stdin at line 2: syntax error\n"
     assert _aatext.refusal(said, "a\n  b,\nc") == "AppArmor parser error at line 2: syntax error, which is 'b,'"
-    assert _aatext.refusal("AppArmor parser error in /etc/x at line 2: syntax error", "a\nb").endswith("syntax error")
+    said = "AppArmor parser error for /dev/stdin in profile /etc/x at line 2: syntax error"
+    assert _aatext.refusal(said, "a\nb") == "AppArmor parser error in /etc/x at line 2: syntax error"
     assert _aatext.refusal("died", "a") == "died"

@@ -183,10 +183,7 @@ def test_a_rule_of_others_that_is_broken_is_found_before_anything_is_written(
 ) -> None:
     host.put(f"{ETC}/abstractions/libvirt-qemu.d/site", "  /srv/site rwq,\n")
     message = refused(capsys, host, grants=[{"path": "/srv/isos"}])
-    assert (
-        f"error in {ETC}/abstractions/libvirt-qemu.d/site at line 1: syntax error, unexpected TOK_ID. Nothing"
-        in message
-    )
+    assert f"error in {ETC}/abstractions/libvirt-qemu.d/site at line 1: syntax error, unexpected TOK_ID" in message
 
 
 def test_if_loading_fails_the_former_files_come_back(host: ArmorHost, capsys: pytest.CaptureFixture[str]) -> None:
