@@ -21,11 +21,22 @@ ROLES = {f"hypervisor_{name}_enabled": True for name in ("daemon", "kernel", "ma
 LEVELS: dict[str, dict[str, t.Any]] = {
     "baseline": {**ROLES, "hypervisor_level": "baseline"},
     "hardened": {**SWITCHES, **ROLES, "hypervisor_level": "hardened"},
-    "strict": {**KERNEL, **SWITCHES, **ROLES, "hypervisor_verify_enabled": True, "hypervisor_kernel_no_kexec": False},
+    "strict": {
+        **KERNEL,
+        **SWITCHES,
+        **ROLES,
+        "hypervisor_verify_enabled": True,
+        "hypervisor_kernel_no_kexec": False,
+        "hypervisor_kernel_no_nested": False,
+    },
 }
 # So that each boot of the host as it was brings the same values.
 WEAK_BOOT = {
-    "/etc/sysctl.d/50-weak.conf": "kernel.dmesg_restrict = 0\nkernel.yama.ptrace_scope = 0\nfs.suid_dumpable = 2\n",
+    "/etc/sysctl.d/50-weak.conf": "kernel.dmesg_restrict = 0\nkernel.yama.ptrace_scope = 0\nfs.suid_dumpable = 2\n"
+    # What guests' networks need.
+    "net.ipv4.ip_forward = 1\nnet.ipv6.conf.all.forwarding = 1\nnet.ipv4.conf.all.rp_filter = 0\n"
+    "net.bridge.bridge-nf-call-iptables = 0\n",
+    "/etc/modules-load.d/weak.conf": "br_netfilter\n",
     "/etc/modprobe.d/weak.conf": "options kvm ignore_msrs=1\noptions kvm_amd nested=1\n",
     "/etc/udev/rules.d/60-weak.rules": 'KERNEL=="kvm", MODE="0666"\n',
 }
@@ -39,6 +50,19 @@ cd /sys/module; for value in kvm/parameters/ignore_msrs kvm/parameters/enable_vm
 cat /sys/kernel/mm/ksm/run /sys/kernel/mm/hugepages/*/nr_hugepages
 stat -c '%n %a %U %G' /dev/kvm /run/libvirt/libvirt-sock /run/libvirt/libvirt-sock-ro /run/libvirt/libvirt-admin-sock
 ss -Hltn | awk '{print $4}' | sort
+"""
+# What generic hardening changes, and guests or their operator need as it is.
+NOT_OURS = r"""
+cd /proc/sys/net; for value in ipv4/ip_forward ipv4/conf/*/rp_filter ipv6/conf/*/disable_ipv6 ipv6/conf/*/forwarding \
+    bridge/bridge-nf-call-*; do echo "$value $(cat $value)"; done
+findmnt -no TARGET,OPTIONS /run
+systemctl show -p Id -p DropInPaths libvirtd.service virtlogd.service virtlockd.service ssh.service
+cat /sys/module/kvm_amd/parameters/nested
+grep -rhE '^ *(blacklist|install) ' /etc/modprobe.d || true
+grep -E '^ *migrate_tls_force' /etc/libvirt/qemu.conf || true
+grep -E '^ *(tls_allowed_dn_list|sasl_allowed_username_list)' /etc/libvirt/libvirtd.conf || true
+find /etc/ssh /etc/pam.d /etc/security -type f -exec sha256sum {} +
+dpkg-query -W
 """
 
 
@@ -67,6 +91,10 @@ def running(host: rig.VirtualMachine) -> list[str]:
     return host.run(["sh", "-c", RUNNING + VALUES], timeout=host.patience).stdout.splitlines()
 
 
+def not_ours(host: rig.VirtualMachine) -> list[str]:
+    return script(host, NOT_OURS).splitlines()
+
+
 def play(host: rig.VirtualMachine, name: str, **variables: t.Any) -> playbooks.Run:
     run = playbooks.play(name, host.inventory, variables=variables)
     assert run.rc == 0, run.text
@@ -82,18 +110,21 @@ def start(host: rig.VirtualMachine) -> int:
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_nothing_is_lost_at_boot_and_all_of_it_can_be_taken_back(host: rig.VirtualMachine, level: str) -> None:
-    former, former_running = files(host), running(host)
+    former, former_running, kept = files(host), running(host), not_ours(host)
     assert any(line.endswith(":16509") for line in former_running)
+    assert {"ipv4/ip_forward 1", "bridge/bridge-nf-call-iptables 0"} <= set(kept)
     guest = start(host)
     hardened = play(host, "harden", **LEVELS[level])
     assert guests.pid(host, "throughout") == guest
     in_force, in_force_running = files(host), running(host)
     assert not any(line.endswith(":16509") for line in in_force_running)
     assert hardened.results("qemu_conf")[0]["changes"]
+    assert not_ours(host) == kept
 
     host.reboot()
     assert files(host) == in_force
     assert running(host) == in_force_running
+    assert not_ours(host) == kept
     label = host.get(f"/proc/{start(host)}/attr/current").decode()
     assert label.startswith("libvirt-")
     assert label.endswith(" (enforce)\n")
