@@ -8,7 +8,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass, field
 
-from . import _history, _hugemounts, _journalled, _libvirtd, _mountinfo, _restart
+from . import _daemonunits, _history, _hugemounts, _journalled, _libvirtd, _mountinfo, _restart
 from ._former import Change, FormerError
 from ._formerfiles import content
 from ._history import History, SelectionError
@@ -56,11 +56,12 @@ class Wanted:
 
 @dataclass(frozen=True)
 class State:
-    """``loading``: by the files of the daemon that are in the journal; ``stale``: a mount was changed under it;
-    ``reached``: guests that see what the host mounts."""
+    """``readers`` and ``loading``: by the files of libvirt's daemons that are in the journal; ``stale``: a mount was
+    changed under the one that drives QEMU, which has ``layout``; ``reached``: guests that see what the host mounts."""
 
     histories: tuple[History, ...]
     layout: Layout
+    readers: t.Mapping[str, Layout] = field(default_factory=dict)
     loading: t.Mapping[str, Loading] = field(default_factory=dict)
     stale: bool = False
     reached: tuple[str, ...] = ()
@@ -108,10 +109,12 @@ def observe(host: Host, wanted: Wanted) -> State:
     layout = _libvirtd.layout(host)
     entries = [entry for history in histories for entry in history.entries]
     propagates = any(history.kind.name == "propagation" for history in histories)
+    readers = _readers(host, layout, [history.target for history in histories])
     return State(
         histories=histories,
         layout=layout,
-        loading=dict(_loading(host, layout, {history.target: history.now for history in histories})),
+        readers=readers,
+        loading=dict(_loading(host, readers, {history.target: history.now for history in histories})),
         stale=any(_hugemounts.is_news(entry.target, entry.after, layout.process) for entry in entries),
         reached=tuple(_reached(host)) if propagates else (),
     )
@@ -165,9 +168,10 @@ def apply(host: Host, plan: Plan, journal: Journal) -> None:
 
     :raises FormerError: something could not be put back, and why.
     """
-    layout = _libvirtd.layout(host)
-    for path, change in _daemons(layout, plan):
-        _prove(host, layout, journal, path, change.now)
+    readers = _readers(host, _libvirtd.layout(host), [change.target for change in plan.changes])
+    for change in plan.changes:
+        if change.target in readers:
+            _prove(host, readers[change.target], journal, change.target, change.now)
     for change in plan.changes:
         try:
             change.kind.put_back(host, change, journal)
@@ -183,20 +187,23 @@ def apply(host: Host, plan: Plan, journal: Journal) -> None:
             done = host.run(command)
             if done.rc != 0:
                 raise HostError(f"{' '.join(command)} failed: {(done.err or done.out).strip()}")
-    for path, change in _daemons(layout, plan):
-        _prove(host, layout, journal, path, change.wanted)
+    for change in plan.changes:
+        if change.target in readers:
+            _prove(host, readers[change.target], journal, change.target, change.wanted)
 
 
 def result(state: State, plan: Plan) -> dict[str, t.Any]:
     """The return values; before the change is made (check mode), those of the time after it."""
     loading = dict(state.loading)
     now = {history.target: history.now for history in state.histories}
-    for path, change in _daemons(state.layout, plan):
+    for change in plan.changes:
+        path = change.target
         if path in loading and not change.kind.is_same(change.wanted, now[path]):
             loading[path] = loading[path].after(_digest(change.wanted))
+    units = {unit for one in loading.values() for unit in one.restart_units}
     news = any(change.kind.is_news(change) for change in plan.changes)
-    files = any(one.restart_required for one in loading.values())
-    restart = files or state.stale or (state.layout.active and news)
+    if state.stale or (state.layout.active and news):
+        units |= {*state.layout.restart_units}
     return {
         "put_back": [
             {
@@ -209,8 +216,8 @@ def result(state: State, plan: Plan) -> dict[str, t.Any]:
             for change in plan.changes
         ],
         "left_alone": [vars(one) for one in plan.left],
-        "restart_required": restart,
-        "restart_units": sorted(state.layout.restart_units) if restart else [],
+        "restart_required": bool(units),
+        "restart_units": sorted(units),
         "guests_pending": sorted({name for one in loading.values() for name in one.guests_pending}),
     }
 
@@ -274,16 +281,31 @@ def _hindrance(change: Change, returning: t.Sequence[Change], left: t.Sequence[t
     return change.kind.keeps(change.target, change.now, gone)
 
 
-def _loading(host: Host, layout: Layout, now: t.Mapping[str, t.Any]) -> t.Iterator[tuple[str, Loading]]:
+def _readers(host: Host, main: Layout, targets: t.Collection[str]) -> dict[str, Layout]:
+    """Which daemon reads each of the files when it starts, those that one reads."""
+    if main.kind == "none":
+        return {}
+    found = {path: main for path in _restart.files(main) if path in targets}
+    for path in targets:
+        directory, _slash, file = path.rpartition("/")
+        name = _daemonunits.reader(main.kind, file) if directory == _restart.DIRECTORY and path not in found else ""
+        reader = _libvirtd.daemon(host, name) if name else None
+        if reader and reader.kind != "none":
+            found[path] = reader
+    return found
+
+
+def _loading(
+    host: Host, readers: t.Mapping[str, Layout], now: t.Mapping[str, t.Any]
+) -> t.Iterator[tuple[str, Loading]]:
     from ._journal import Journal
 
-    for path in _restart.files(layout) if layout.kind != "none" else ():
-        if path in now:
-            try:
-                digest = _digest(now[path])
-            except VirConfError:  # the daemon does not start with it, whatever is done here
-                continue
-            yield path, _libvirtd.loading(host, layout, Journal(host, by=""), path, digest)
+    for path, reader in readers.items():
+        try:
+            digest = _digest(now[path])
+        except VirConfError:  # the daemon does not start with it, whatever is done here
+            continue
+        yield path, _libvirtd.loading(host, reader, Journal(host, by=""), path, digest)
 
 
 def _reached(host: Host) -> t.Iterator[str]:
@@ -291,12 +313,6 @@ def _reached(host: Host) -> t.Iterator[str]:
         seen = _mountinfo.of_guest(host, guest.pid)
         if seen and "/" in seen and seen["/"].master:
             yield guest.name
-
-
-def _daemons(layout: Layout, plan: Plan) -> t.Iterator[tuple[str, Change]]:
-    """The changes of files that the daemon reads when it starts."""
-    paths = _restart.files(layout) if layout.kind != "none" else []
-    return ((change.target, change) for change in plan.changes if change.target in paths)
 
 
 def _prove(host: Host, layout: Layout, journal: Journal, path: str, state: t.Any) -> None:

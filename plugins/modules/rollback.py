@@ -83,6 +83,7 @@ EXAMPLES = r"""
 
 - name: Load it
   hypervisor.hardening.daemon_restart:
+    units: "{{ rollback.restart_units }}"
   when: rollback.restart_required
 
 - name: Show what would return if the last run were taken back
@@ -146,11 +147,11 @@ left_alone:
       returned: success
       type: str
 restart_required:
-  description: Whether libvirt's daemon goes by something else than what its files and mounts are now.
+  description: Whether a daemon of libvirt's goes by something else than what its files and mounts are now.
   returned: success
   type: bool
 restart_units:
-  description: The units to restart for that.
+  description: The units to restart for that, such as C(libvirtd.service) and C(virtlogd.service).
   returned: success
   type: list
   elements: str

@@ -176,6 +176,20 @@ def test_drift_is_shown_and_not_overwritten(trixie: rig.Host) -> None:
     assert state(trixie) == former
 
 
+def test_the_daemon_whose_file_returns_is_restarted_and_no_other(trixie: rig.Host) -> None:
+    guests.start(trixie, guests.Guest("logged"))  # whose console virtlogd holds
+    former, libvirtd = state(trixie), daemon(trixie)
+    changed = call(trixie, "libvirt_conf", daemon="virtlogd", settings={"max_size": 4194304})
+    call(trixie, "daemon_restart", units=changed["restart_units"])
+    done = back(trixie, all=True)
+    (result,) = done.results("rollback")
+    assert (result["restart_required"], result["restart_units"]) == (True, ["virtlogd.service"])
+    assert [run["restarted"] for run in done.results("daemon_restart")] == [["virtlogd.service"]]
+    assert (state(trixie), daemon(trixie)) == (former, libvirtd)
+    assert call(trixie, "rollback", all=True)["restart_required"] is False
+    guests.stop(trixie, "logged")
+
+
 def test_what_single_modules_changed(trixie: rig.Host) -> None:
     """A TAP device with its unit, and the gate with its directories, links and files."""
     former = state(trixie)
