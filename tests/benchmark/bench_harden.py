@@ -37,6 +37,8 @@ SWITCHES = {
     "hypervisor_qemu_no_display_password": True,
     "hypervisor_qemu_memory_backing_default": True,
     "hypervisor_taps_enabled": False,
+    "hypervisor_kernel_enabled": False,
+    "hypervisor_mac_enabled": False,
     "hypervisor_verify_enabled": False,
 }
 LINES = {
