@@ -14,10 +14,8 @@ import stat
 import time
 import typing as t
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.hypervisor.hardening.plugins.module_utils import _rollback, _runner
 from ansible_collections.hypervisor.hardening.plugins.module_utils._host import Host
@@ -31,6 +29,7 @@ from ansible_collections.hypervisor.hardening.plugins.modules import (
 )
 from ansible_collections.hypervisor.hardening.tests.unit.plugins.killed import killed_at
 from ansible_collections.hypervisor.hardening.tests.unit.plugins.libvirthost import CONF, LibvirtHost
+from ansible_collections.hypervisor.hardening.tests.unit.plugins.rollbacks import call, run
 
 FORMER = b'# keep me \xff\nuser = "root"\nvnc_password = "former-secret"\n'
 SETTINGS = {"user": None, "max_files": 4096}
@@ -61,23 +60,9 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LibvirtHost:
     return host
 
 
-def call(module: ModuleType, capsys: pytest.CaptureFixture[str], **arguments: t.Any) -> dict[str, t.Any]:
-    name = f"hypervisor.hardening.{module.__name__.rpartition('.')[2]}"
-    told = {"_ansible_diff": True, "_ansible_module_name": name, **arguments}
-    with patch_module_args(told), pytest.raises(SystemExit):
-        module.main()
-    return t.cast("dict[str, t.Any]", json.loads(capsys.readouterr().out))
-
-
 def harden(capsys: pytest.CaptureFixture[str], **settings: t.Any) -> None:
     done = call(qemu_conf, capsys, settings={**SETTINGS, **settings}, secret_settings=SECRETS, libvirt_check=False)
     assert done["changed"] is True, done
-
-
-def run(capsys: pytest.CaptureFixture[str], **arguments: t.Any) -> dict[str, t.Any]:
-    done = call(rollback, capsys, **arguments)
-    assert not done.get("failed"), done["msg"]
-    return done
 
 
 def tree(host: LibvirtHost, *places: str) -> dict[str, t.Any]:

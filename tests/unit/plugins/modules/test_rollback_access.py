@@ -5,20 +5,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import typing as t
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.hypervisor.hardening.plugins.module_utils import _acl, _runner
 from ansible_collections.hypervisor.hardening.plugins.module_utils._host import Completed, Host
 from ansible_collections.hypervisor.hardening.plugins.module_utils._journal import Journal
-from ansible_collections.hypervisor.hardening.plugins.modules import rollback
 from ansible_collections.hypervisor.hardening.tests.unit.plugins.libvirthost import LibvirtHost
+from ansible_collections.hypervisor.hardening.tests.unit.plugins.rollbacks import run
 
 GIVEN = "/srv/given.bin"
 SOCKET = "/run/s"
@@ -50,15 +48,6 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RealHost:
     return host
 
 
-def run(capsys: pytest.CaptureFixture[str], *, check_mode: bool = False) -> dict[str, t.Any]:
-    told = {"_ansible_diff": True, "_ansible_check_mode": check_mode, "all": True}
-    with patch_module_args(told), pytest.raises(SystemExit):
-        rollback.main()
-    done = t.cast("dict[str, t.Any]", json.loads(capsys.readouterr().out))
-    assert not done.get("failed"), done["msg"]
-    return done
-
-
 def test_a_list_gives_way_to_the_permission_bits_that_were_there(
     host: RealHost, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -66,9 +55,9 @@ def test_a_list_gives_way_to_the_permission_bits_that_were_there(
     given = former.with_user(UID, 4)
     Journal(host, by="guest_access").record_value(f"acl:{GIVEN}", former.render().hex(), given.render().hex())
     host.set_attribute(GIVEN, _acl.ATTRIBUTE, given.render())
-    predicted = run(capsys, check_mode=True)
+    predicted = run(capsys, all=True, _ansible_check_mode=True)
     assert "system.posix_acl_access" in os.listxattr(host.path(GIVEN))
-    done = run(capsys)
+    done = run(capsys, all=True)
     assert done["put_back"] == predicted["put_back"]
     assert [(one["target"], one["kind"]) for one in done["put_back"]] == [(f"acl:{GIVEN}", "acl")]
     assert f"user:{UID}:" not in done["diff"][0]["after"]
@@ -76,7 +65,7 @@ def test_a_list_gives_way_to_the_permission_bits_that_were_there(
     # acl(5): a list that says no more than the bits is none.
     assert "system.posix_acl_access" not in os.listxattr(host.path(GIVEN))
     assert os.stat(host.path(GIVEN)).st_mode & 0o777 == 0o600
-    assert run(capsys)["changed"] is False
+    assert run(capsys, all=True)["changed"] is False
 
 
 def test_a_list_that_somebody_else_changed_stays(host: RealHost, capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,11 +73,11 @@ def test_a_list_that_somebody_else_changed_stays(host: RealHost, capsys: pytest.
     given = former.with_user(UID, 4)
     Journal(host, by="guest_access").record_value(f"acl:{GIVEN}", former.render().hex(), given.render().hex())
     host.set_attribute(GIVEN, _acl.ATTRIBUTE, given.with_user(1000, 6).render())
-    done = run(capsys)
+    done = run(capsys, all=True)
     assert done["changed"] is False
     assert [one["target"] for one in done["left_alone"]] == [f"acl:{GIVEN}"]
     os.unlink(host.path(GIVEN))
-    assert run(capsys)["left_alone"] == [], "a file that is gone has nothing to return to"
+    assert run(capsys, all=True)["left_alone"] == [], "a file that is gone has nothing to return to"
 
 
 def test_a_socket_that_listens_is_what_it_was(
@@ -103,9 +92,9 @@ def test_a_socket_that_listens_is_what_it_was(
         os.chown("s", 0, 107)
         before, after = {"uid": 0, "gid": 0, "mode": 0o666}, {"uid": 0, "gid": 107, "mode": 0o660}
         Journal(host, by="libvirt_sockets").record_value(f"socket:{SOCKET}", before, after)
-        run(capsys, check_mode=True)
+        run(capsys, all=True, _ansible_check_mode=True)
         assert (os.stat("s").st_mode & 0o777, os.stat("s").st_gid) == (0o660, 107)
-        done = run(capsys)
+        done = run(capsys, all=True)
     assert [one["kind"] for one in done["put_back"]] == ["socket"]
     assert (os.stat("s").st_mode & 0o777, os.stat("s").st_gid) == (0o666, 0)
-    assert run(capsys)["changed"] is False
+    assert run(capsys, all=True)["changed"] is False

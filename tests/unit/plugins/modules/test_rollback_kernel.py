@@ -5,15 +5,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import typing as t
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.hypervisor.hardening.plugins.module_utils import _runner
 from ansible_collections.hypervisor.hardening.plugins.module_utils._host import Completed, Host
@@ -26,6 +23,7 @@ from ansible_collections.hypervisor.hardening.plugins.modules import (
 )
 from ansible_collections.hypervisor.hardening.tests.unit.plugins.kernel import PRIVATE, SLAVE, PlayedHost
 from ansible_collections.hypervisor.hardening.tests.unit.plugins.killed import killed_at
+from ansible_collections.hypervisor.hardening.tests.unit.plugins.rollbacks import call, run
 
 NR = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
 POOLS = [
@@ -49,20 +47,6 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlayedHost:
 
     monkeypatch.setattr(_runner, "Host", untouched)
     return host
-
-
-def call(module: ModuleType, capsys: pytest.CaptureFixture[str], **arguments: t.Any) -> dict[str, t.Any]:
-    name = f"hypervisor.hardening.{module.__name__.rpartition('.')[2]}"
-    told = {"_ansible_diff": True, "_ansible_module_name": name, **arguments}
-    with patch_module_args(told), pytest.raises(SystemExit):
-        module.main()
-    return t.cast("dict[str, t.Any]", json.loads(capsys.readouterr().out))
-
-
-def run(capsys: pytest.CaptureFixture[str], **arguments: t.Any) -> dict[str, t.Any]:
-    done = call(rollback, capsys, **arguments)
-    assert not done.get("failed"), done["msg"]
-    return done
 
 
 def harden(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,20 +5,18 @@
 
 from __future__ import annotations
 
-import json
 import typing as t
 from dataclasses import asdict
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.hypervisor.hardening.plugins.module_utils import _netdev, _runner
 from ansible_collections.hypervisor.hardening.plugins.module_utils._host import Host
 from ansible_collections.hypervisor.hardening.plugins.module_utils._journal import Journal
 from ansible_collections.hypervisor.hardening.plugins.modules import rollback, tap_device
 from ansible_collections.hypervisor.hardening.tests.unit.plugins.netdevs import PERSISTENT_TAP, NetHost
+from ansible_collections.hypervisor.hardening.tests.unit.plugins.rollbacks import call, run
 
 WEB0 = {"name": "web0", "owner": "1000", "multi_queue": True}
 
@@ -37,20 +35,6 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NetHost:
 
     monkeypatch.setattr(_runner, "Host", untouched)
     return host
-
-
-def call(module: ModuleType, capsys: pytest.CaptureFixture[str], **arguments: t.Any) -> dict[str, t.Any]:
-    name = f"hypervisor.hardening.{module.__name__.rpartition('.')[2]}"
-    told = {"_ansible_diff": True, "_ansible_module_name": name, **arguments}
-    with patch_module_args(told), pytest.raises(SystemExit):
-        module.main()
-    return t.cast("dict[str, t.Any]", json.loads(capsys.readouterr().out))
-
-
-def run(capsys: pytest.CaptureFixture[str], **arguments: t.Any) -> dict[str, t.Any]:
-    done = call(rollback, capsys, **arguments)
-    assert not done.get("failed"), done["msg"]
-    return done
 
 
 def make(capsys: pytest.CaptureFixture[str], **device: t.Any) -> None:
