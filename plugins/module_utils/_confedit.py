@@ -132,11 +132,19 @@ def changes(before: Document, after: Document, values: t.Mapping[str, t.Any]) ->
 
 def diff(path: str, before: Document, after: Document, changes: t.Sequence[Change]) -> dict[str, str]:
     """The whole texts, which ansible-core makes a unified diff of, every password covered in both."""
-    hidden = {key: NOT_SHOWN for key in (*before.keys(), *after.keys(), *_KNOWN_SECRETS) if is_secret(key)}
-    changed = {change.key: CHANGED_NOT_SHOWN for change in changes if change.after == CHANGED_NOT_SHOWN}
-    texts = before.render(hidden), after.render({**hidden, **changed})
-    old, new = (text.decode("utf-8", "surrogateescape") for text in texts)
+    old, new = covered(before, after, [change.key for change in changes if change.after == CHANGED_NOT_SHOWN])
     return {"before": old, "after": new, "before_header": path, "after_header": path}
+
+
+def covered(before: Document, after: Document, changed: t.Iterable[str]) -> tuple[str, str]:
+    """Two texts with every password covered.
+
+    :param changed: the keys of those that the second text has another value for.
+    """
+    hidden = {key: NOT_SHOWN for key in (*before.keys(), *after.keys(), *_KNOWN_SECRETS) if is_secret(key)}
+    texts = before.render(hidden), after.render({**hidden, **dict.fromkeys(changed, CHANGED_NOT_SHOWN)})
+    old, new = (text.decode("utf-8", "surrogateescape") for text in texts)
+    return old, new
 
 
 # In comments, too, a password may stand.

@@ -11,6 +11,7 @@ import os
 import stat
 import typing as t
 
+from ._confkeys import is_secret
 from ._former import Change, FormerError, Kind
 from ._host import Host
 from ._journal import Journal
@@ -286,18 +287,15 @@ def _is_public(state: t.Any) -> bool:
 
 def _covered(before: bytes, after: bytes) -> tuple[str, str] | None:
     """Two contents in libvirt's grammar; None if they are not."""
+    from . import _confedit
     from ._virconf import Document, VirConfError
 
     try:
         old, new = Document.parse(before), Document.parse(after)
     except VirConfError:
         return None
-    keys = {*old.keys(), *new.keys(), "vnc_password", "spice_password", "rdp_password"}
-    hidden = {key: "(not shown)" for key in keys if key.endswith("_password")}
-    changed = {key: "(changed, not shown)" for key in hidden if old.get(key) != new.get(key)}
-    texts = (old.render(hidden), new.render({**hidden, **changed}))
-    shown = [text.decode("utf-8", "surrogateescape") for text in texts]
-    return shown[0], shown[1]
+    keys = {*old.keys(), *new.keys()}
+    return _confedit.covered(old, new, [key for key in keys if is_secret(key) and old.get(key) != new.get(key)])
 
 
 def _is_libvirts(path: str) -> bool:
