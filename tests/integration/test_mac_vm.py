@@ -33,9 +33,9 @@ ON_DISK = (
 TRY = "runuser -u libvirt-qemu -- aa-exec -p libvirt-{uuid} -- /bin/dash -c ': >{path}'"
 
 
-@pytest.fixture(scope="module")
-def machine() -> t.Iterator[rig.VirtualMachine]:
-    with rig.vm("trixie", "mac") as host:
+@pytest.fixture(scope="module", params=["bookworm", "trixie"])
+def machine(request: pytest.FixtureRequest) -> t.Iterator[rig.VirtualMachine]:
+    with rig.vm(request.param) as host:
         host.run(["mkdir", "-p", "/srv/given", POOL])
         host.put(GIVEN, b"x" * 64)
         yield host

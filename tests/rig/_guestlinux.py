@@ -71,14 +71,17 @@ def install(root: pathlib.Path, kernel_package: pathlib.Path) -> None:
         ("bin/busybox", 0o100755, (root / "bin/busybox").read_bytes()),
         ("init", 0o100755, _INIT.encode()),
         ("modules", 0o040755, b""),
-        *modules(kernel_package, _MODULES),
+        *modules(kernel_package),
     ]
     (root / INITRD).write_bytes(cpio(entries))
 
 
-def modules(tree: pathlib.Path, names: Sequence[str]) -> Iterator[tuple[str, int, bytes]]:
-    """The files of these modules in a tree with a kernel, as entries of ``cpio`` below ``modules`` in this order."""
-    for number, name in enumerate(names):
+def modules(tree: pathlib.Path) -> Iterator[tuple[str, int, bytes]]:
+    """The modules of a kernel by which it reads its disk, each after those that it needs, as entries of ``cpio``.
+
+    What the kernel has built in has no file.
+    """
+    for number, name in enumerate(_MODULES):
         for path in tree.rglob(f"{name}.ko*"):
             data = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
             yield f"modules/{number:02}-{name}.ko", 0o100644, data

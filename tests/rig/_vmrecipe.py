@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from . import _guestlinux, _recipe
 
 #: The releases that there are virtual machines of.
-RELEASES = ("trixie",)
+RELEASES = ("trixie", "bookworm")
 
 #: Beside a kernel, what only a host with a kernel of its own can show.
 PACKAGES = (_guestlinux.PACKAGE, "auditd", "apparmor-utils")
@@ -66,7 +66,6 @@ fi
 umount /proc
 exec switch_root /disk /sbin/init
 """
-_MODULES = ("virtio_blk",)
 
 
 def initrd(image: pathlib.Path, kernel_tree: pathlib.Path) -> bytes:
@@ -81,7 +80,7 @@ def initrd(image: pathlib.Path, kernel_tree: pathlib.Path) -> bytes:
             ("bin/busybox", 0o100755, (image / "bin/busybox").read_bytes()),
             ("init", 0o100755, _INIT.encode()),
             ("modules", 0o040755, b""),
-            *_guestlinux.modules(kernel_tree, _MODULES),
+            *_guestlinux.modules(kernel_tree),
         ]
     )
 
