@@ -20,7 +20,7 @@ MACHINE := $(addprefix tests/integration/test_,rig.py hugetlbfs.py migration_gat
 # These take minutes each: users who come in and hosts that boot, machines with a kernel of their own, images that only
 # they need.
 SLOW := $(addprefix tests/integration/test_,launchers.py rig_vm.py audit_controls_vm.py kernel_vm.py mac_vm.py \
-  selinux_vm.py levels_vm.py other_releases.py modular.py)
+  selinux_vm.py levels_vm.py demo_vm.py other_releases.py modular.py)
 FAST := lint types docs-lint docs sanity units units-py39
 PLACE := ansible_collections/hypervisor/hardening
 ON_TARGETS := $(addprefix .collections/$(PLACE)/,$(wildcard plugins/modules plugins/module_utils))

@@ -14,8 +14,8 @@ from . import _guestlinux, _recipe
 #: The releases that there are virtual machines of.
 RELEASES = ("trixie", "bookworm")
 
-#: Beside a kernel, what only a host with a kernel of its own can show.
-PACKAGES = (_guestlinux.PACKAGE, "auditd", "apparmor-utils")
+#: Beside a kernel, what only a host with a kernel of its own can show, and what the demonstration takes from a machine.
+PACKAGES = (_guestlinux.PACKAGE, "auditd", "apparmor-utils", "debootstrap", "make", "python3-venv")
 
 #: Of what the image switches off for the outer kernel's sake, what a kernel of one's own needs.
 UNMASKED_UNITS = (
