@@ -11,6 +11,7 @@ from . import _history
 from ._former import Kind
 from ._formeraccess import AccessList, Socket
 from ._formerfiles import Directory, File, Link, Mode, Owner, Rename
+from ._formerselinux import Boolean, FileContext, Label, Permissive
 from ._formertap import Tap
 from ._formervalues import HugePages, Hugetlbfs, KernelFile, Propagation, Unit
 from ._history import History
@@ -51,6 +52,10 @@ _VALUES: tuple[tuple[str, Kind], ...] = (
     ("unit:", Unit()),
     ("propagation:", Propagation()),
     ("hugetlbfs:", Hugetlbfs()),
+    ("selinux:boolean:", Boolean()),
+    ("selinux:permissive:", Permissive()),
+    ("selinux:fcontext:", FileContext()),
+    ("selinux:label:", Label()),
     ("/sys/class/net/", Tap()),
     ("/sys/kernel/mm/hugepages/", HugePages()),
     ("/sys/devices/system/node/", HugePages()),

@@ -70,6 +70,14 @@ def is_persistent(host: Host, path: str, label: str) -> bool:
     return False
 
 
+def local_type(host: Host, pattern: str) -> str | None:
+    """The type that file_contexts.local gives to the paths of this very pattern; None for none."""
+    policy = configured(host).get("SELINUXTYPE", "")
+    kept = host.text_optional(f"/etc/selinux/{policy}/contexts/files/file_contexts.local") or ""
+    fields = (line.split() for line in kept.splitlines())
+    return next((words[-1].split(":")[2] for words in fields if words[:1] == [pattern]), None)
+
+
 def types(host: Host) -> list[dict[str, t.Any]]:
     """Those of ``TYPES`` that the loaded policy has, and whether it only logs what they do against it.
 

@@ -67,7 +67,8 @@ entries:
       type: str
     kind:
       description: V(file), V(directory), V(link), V(mode), V(owner), V(rename), V(unit), V(propagation),
-        V(hugetlbfs), V(hugepages), V(tap), V(kernel), or V(unknown) to this version.
+        V(hugetlbfs), V(hugepages), V(tap), V(acl), V(socket), V(selinux_boolean), V(selinux_permissive),
+        V(selinux_fcontext), V(selinux_label), V(kernel), or V(unknown) to this version.
       returned: success
       type: str
     target:

@@ -111,7 +111,8 @@ put_back:
       type: str
     kind:
       description: V(file), V(directory), V(link), V(mode), V(owner), V(rename), V(unit), V(propagation),
-        V(hugetlbfs), V(hugepages), V(tap) or V(kernel).
+        V(hugetlbfs), V(hugepages), V(tap), V(acl), V(socket), V(selinux_boolean), V(selinux_permissive),
+        V(selinux_fcontext), V(selinux_label) or V(kernel).
       returned: success
       type: str
     by:

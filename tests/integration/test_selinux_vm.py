@@ -134,3 +134,48 @@ def test_harden_verify_and_audit_while_selinux_is_enforced(host: rig.Host) -> No
     assert host.run(["getenforce"]).stdout == "Enforcing\n"
     # The files that harden writes have the contexts that the policy gives them.
     assert file_label(host, "/etc/libvirt/qemu.conf").split(":")[2] == "virt_etc_t"
+
+
+def test_the_role_changes_the_policy_as_asked_and_it_can_be_taken_back(host: rig.Host) -> None:
+    host.run(["mkdir", "-p", "/data/site"])
+    host.run(["chcon", "-t", "default_t", "/data/site"])
+    host.run(["semanage", "permissive", "--add", "svirt_t"], timeout=600)
+    host.run(["setsebool", "-P", "virt_use_nfs", "on"], timeout=600)
+    for words in (["pool-define-as", "site", "dir", "--target", "/data/site"], ["pool-start", "site"]):
+        guests.virsh(host, *words)
+    former = policy(host)
+    assert former[1:] == ["svirt_t", "virt_use_nfs --> on", "default_t", "default_t"]
+    plays = [{"hosts": host.name, "gather_facts": False, "roles": ["hypervisor.hardening.hypervisor_mac"]}]
+    # Strings, as a survey sends them.
+    asked = {f"hypervisor_mac_selinux_{name}": "true" for name in ("enforce_types", "pools")}
+    variables = {**asked, "hypervisor_mac_selinux_booleans": {"virt_use_nfs": "off"}}
+    checked = playbooks.play(plays, host.inventory, "--check", variables=variables)
+    assert (checked.rc, policy(host)) == (0, former), checked.text
+    done = playbooks.play(plays, host.inventory, variables=variables)
+    assert done.rc == 0, done.text
+    assert done.changed == checked.changed == ["Hold the local changes to SELinux's policy"]
+    assert policy(host)[1:] == ["", "virt_use_nfs --> off", "virt_image_t", "virt_image_t"]
+    again = playbooks.play(plays, host.inventory, variables=variables)
+    assert (again.rc, again.changed) == (0, []), again.text
+
+    enforce(host)
+    image = guests.disk(host, "/data/site/s3.img")
+    assert file_label(host, image).split(":")[2] == "virt_image_t", "from its directory"
+    guests.start(host, guests.Guest("s3", disks=[image]))
+    guests.stop(host, "s3")
+    host.run(["rm", image])
+
+    taken_back = playbooks.play("rollback", host.inventory, variables={"hypervisor_rollback_roles": "hypervisor_mac"})
+    assert taken_back.rc == 0, taken_back.text
+    assert policy(host) == former
+
+
+def policy(host: rig.Host) -> list[str]:
+    """What SELinux's own tools say: other permissive types, svirt_t if it is one, a boolean, and the label of a pool by
+    the policy and as it is."""
+    permissive = host.run(["semanage", "permissive", "--list", "--noheading"], timeout=300).stdout.split()
+    own = "svirt_t" if "svirt_t" in permissive else ""
+    boolean = host.run(["getsebool", "virt_use_nfs"]).stdout.strip()
+    wanted = host.run(["matchpathcon", "-n", "/data/site"]).stdout.split(":")[2]
+    others = " ".join(sorted(set(permissive) - {"svirt_t"}))
+    return [others, own, boolean, wanted, file_label(host, "/data/site").split(":")[2]]

@@ -14,10 +14,12 @@ import pytest
 import yaml
 from ansible.module_utils.testing import patch_module_args
 
-from ansible_collections.hypervisor.hardening.plugins.module_utils import _runner
+from ansible_collections.hypervisor.hardening.plugins.module_utils import _runner, _selinux
 from ansible_collections.hypervisor.hardening.plugins.module_utils._host import Completed
 from ansible_collections.hypervisor.hardening.plugins.module_utils._journal import Journal
 from ansible_collections.hypervisor.hardening.plugins.modules import selinux_local
+from ansible_collections.hypervisor.hardening.tests.unit.plugins.rollbacks import call
+from ansible_collections.hypervisor.hardening.tests.unit.plugins.rollbacks import run as rolled_back
 from ansible_collections.hypervisor.hardening.tests.unit.plugins.selinuxes import SelinuxHost
 
 CONTEXTS = "/etc/selinux/targeted/contexts/files/file_contexts.local"
@@ -47,11 +49,14 @@ class PlayedHost(SelinuxHost):
         elif argv[:2] == ("semanage", "permissive"):
             if argv[-1] == "svirt_tcg_t":
                 return Completed(tuple(argv), 1, "", "ValueError: svirt_tcg_t is part of the policy\n")
-            self.types[argv[-1]] = 0
+            self.types[argv[-1]] = int(argv[2] == "--add")
+        elif argv[:3] == ("semanage", "fcontext", "--delete"):
+            self.put(CONTEXTS, "")
         elif argv[0] == "semanage":
             self.put(CONTEXTS, f"{argv[-1]}    system_u:object_r:{argv[4]}:s0\n")
         elif argv[0] == "chcon":
-            self.labels[argv[-1]] = f"system_u:object_r:{argv[2]}:s0"
+            user, role, _type, level = self.labels[argv[-1]].split(":", 3)
+            self.labels[argv[-1]] = f"{user}:{role}:{argv[2]}:{level}"
         return Completed(tuple(argv), 0, "", "")
 
 
@@ -69,6 +74,37 @@ def run(capsys: pytest.CaptureFixture[str], **arguments: t.Any) -> dict[str, t.A
     with patch_module_args({"_ansible_diff": True, **arguments}), pytest.raises(SystemExit):
         selinux_local.main()
     return t.cast("dict[str, t.Any]", json.loads(capsys.readouterr().out))
+
+
+def test_there_and_back(host: PlayedHost, capsys: pytest.CaptureFixture[str]) -> None:
+    host.pool("data", "/data/vm.d")
+    host.labels["/data/vm.d"] = "unconfined_u:object_r:default_t:s0"
+    host.types.update(svirt_t=1)
+    former = dict(host.labels), dict(host.types), [entry["running"] for entry in _selinux.booleans(host, "targeted")]
+    wanted = {"booleans": {"virt_use_usb": False}, "enforce_types": True, "pools": True}
+    assert call(selinux_local, capsys, **wanted)["changed"] is True
+    host.commands.clear()
+    predicted = rolled_back(capsys, all=True, _ansible_check_mode=True)
+    assert host.commands == []
+    done = rolled_back(capsys, all=True)
+    assert (done["put_back"], done["left_alone"]) == (predicted["put_back"], [])
+    assert {one["kind"] for one in done["put_back"]} == {
+        f"selinux_{name}" for name in ("boolean", "permissive", "fcontext", "label")
+    }
+    assert host.commands == [
+        "chcon -t default_t /data/vm.d",
+        r"semanage fcontext --delete /data/vm\.d(/.*)?",
+        "semanage permissive --add svirt_t",
+        "setsebool -P virt_use_usb=on",
+    ]
+    now = [entry["running"] for entry in _selinux.booleans(host, "targeted")]
+    assert (host.labels, host.types, now) == former
+    assert rolled_back(capsys, all=True)["changed"] is False
+
+    # Somebody else has switched it since.
+    call(selinux_local, capsys, booleans={"virt_use_usb": False})
+    host.boolean("virt_use_usb", running=True)
+    assert rolled_back(capsys, all=True)["changed"] is False
 
 
 def test_nothing_is_done_unasked(host: PlayedHost, capsys: pytest.CaptureFixture[str]) -> None:
