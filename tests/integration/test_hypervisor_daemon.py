@@ -191,3 +191,31 @@ def test_tcp_stays_where_nobody_tells_who_is_connected() -> None:
         done = playbooks.play(plays, host.inventory, "--tags", "daemon_tcp")
         assert done.rc == 0, done.text
         assert "16509" not in host.run(["ss", "-ltn"]).stdout
+
+
+def test_the_account_that_ansible_comes_in_by_is_not_shut_out() -> None:
+    with rig.host("trixie") as host:
+        home = "/home/admin"
+        host.run(["useradd", "--create-home", "--shell", "/bin/sh", "admin"])
+        host.run(["cp", "-r", "/root/.ssh", home])
+        host.run(["chown", "-R", "admin:", f"{home}/.ssh"])
+        host.run(["chpasswd"], stdin=b"root:let-me-in\n")
+        plays = [
+            {
+                "hosts": host.name,
+                "gather_facts": False,
+                "become": True,
+                "roles": ["hypervisor.hardening.hypervisor_daemon"],
+                "vars": {
+                    "ansible_user": "admin",
+                    "ansible_become_method": "ansible.builtin.su",
+                    "ansible_become_password": "let-me-in",
+                    "hypervisor_daemon_socket_group": "libvirt",
+                },
+            }
+        ]
+        refused = playbooks.play(plays, host.inventory, "--tags", "daemon_sockets")
+        assert [task.name for task in refused.failed] == ["Refuse to shut the account out that Ansible comes in by"]
+        host.run(["usermod", "--append", "--groups", "libvirt", "admin"])
+        done = playbooks.play(plays, host.inventory, "--tags", "daemon_sockets")
+        assert done.rc == 0, done.text
