@@ -29,6 +29,8 @@ LOADED = "cd /sys/kernel/security/apparmor/policy/profiles && grep -H . */raw_sh
 ON_DISK = (
     "cd /etc/apparmor.d && find . -exec stat -c '%n %a %u %Y' {} + | sort && find . -type f | sort | xargs sha256sum"
 )
+# What the abstraction of each release includes of the operator's.
+OF_THE_OPERATOR = {"bookworm": "local/{abstraction}", "trixie": "{abstraction}.d/site"}
 # A program under the profile of a guest that runs, as QEMU's user.
 TRY = "runuser -u libvirt-qemu -- aa-exec -p libvirt-{uuid} -- /bin/dash -c ': >{path}'"
 
@@ -158,16 +160,17 @@ def test_a_bad_rule_never_reaches_the_loaded_policy(
 
 
 def test_a_bad_rule_of_the_operators_is_named_before_anything_is_written(host: rig.VirtualMachine) -> None:
-    directory = "/etc/apparmor.d/abstractions/libvirt-qemu.d"
-    script(host, f"mkdir -p {directory}; echo '  /srv/site rwq,' >{directory}/site")
+    abstraction = "abstractions/libvirt-qemu"
+    site = f"/etc/apparmor.d/{OF_THE_OPERATOR[host.release].format(abstraction=abstraction)}"
+    script(host, f"mkdir -p {site.rpartition('/')[0]}; touch {site}; cp -a {site} /run/site; echo '  /x rwq,' >>{site}")
     try:
         before, loaded = script(host, ON_DISK), script(host, LOADED)
         answer = modules.call(host, "apparmor_local", grants=[{"path": GIVEN, "guest": WEB}])
         assert answer["failed"] is True
-        assert f"{directory}/site" in answer["msg"]
+        assert site in answer["msg"]
         assert (script(host, ON_DISK), script(host, LOADED)) == (before, loaded)
     finally:
-        script(host, f"rm {directory}/site")
+        script(host, f"cp -a /run/site {site}")
 
 
 def without_memfd(host: rig.VirtualMachine, **options: t.Any) -> dict[str, t.Any]:
