@@ -79,19 +79,9 @@ options:
         C(virsh) is not, a change is refused, because M(hypervisor.hardening.daemon_restart) could not prove it either.
     type: bool
     default: true
-  backup:
-    description:
-      - Whether to keep the former file beside the new one, too. The journal keeps it in any case.
-    type: bool
-    default: false
-  unsafe_writes:
-    description:
-      - Whether to write the file in place where it is a mount point of its own, as in a container, and cannot be
-        replaced. A crash in between then leaves half a file.
-    type: bool
-    default: false
 extends_documentation_fragment:
   - hypervisor.hardening.attributes
+  - hypervisor.hardening.conf_file
 attributes:
   check_mode:
     support: full
