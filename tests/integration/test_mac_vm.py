@@ -167,7 +167,8 @@ def test_a_bad_rule_of_the_operators_is_named_before_anything_is_written(host: r
         before, loaded = script(host, ON_DISK), script(host, LOADED)
         answer = modules.call(host, "apparmor_local", grants=[{"path": GIVEN, "guest": WEB}])
         assert answer["failed"] is True
-        assert site in answer["msg"]
+        # Where the file is the one that has our rules, too, it is judged with them, and the rule is named.
+        assert (site if host.release == "trixie" else "which is '/x rwq,'") in answer["msg"]
         assert (script(host, ON_DISK), script(host, LOADED)) == (before, loaded)
     finally:
         script(host, f"cp -a /run/site {site}")
