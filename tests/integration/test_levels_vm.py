@@ -48,7 +48,7 @@ cd /proc/sys; for value in kernel/dmesg_restrict kernel/yama/ptrace_scope kernel
     fs/suid_dumpable; do echo "$value $(cat $value)"; done
 cd /sys/module; for value in kvm/parameters/ignore_msrs kvm/parameters/enable_vmware_backdoor; do
     echo "$value $(cat $value)"; done
-cat /sys/kernel/mm/ksm/run /sys/kernel/mm/hugepages/*/nr_hugepages
+grep -H . /sys/kernel/mm/ksm/run /sys/kernel/mm/hugepages/*/nr_hugepages
 stat -c '%n %a %U %G' /dev/kvm /run/libvirt/libvirt-sock /run/libvirt/libvirt-sock-ro /run/libvirt/libvirt-admin-sock
 ss -Hltn | awk '{print $4}' | sort
 """
@@ -58,7 +58,7 @@ cd /proc/sys/net; for value in ipv4/ip_forward ipv4/conf/*/rp_filter ipv6/conf/*
     bridge/bridge-nf-call-*; do echo "$value $(cat $value)"; done
 findmnt -no TARGET,OPTIONS /run
 systemctl show -p Id -p DropInPaths libvirtd.service virtlogd.service virtlockd.service ssh.service
-cat /sys/module/kvm_amd/parameters/nested
+grep -H . /sys/module/kvm_amd/parameters/nested
 grep -rhE '^ *(blacklist|install) ' /etc/modprobe.d || true
 grep -E '^ *migrate_tls_force' /etc/libvirt/qemu.conf || true
 grep -E '^ *(tls_allowed_dn_list|sasl_allowed_username_list)' /etc/libvirt/libvirtd.conf || true
