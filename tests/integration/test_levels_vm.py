@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(3600)
 ROLES = {f"hypervisor_{name}_enabled": True for name in ("daemon", "kernel", "mac")}
 # What the kernel takes once and keeps until it boots cannot be taken back before that.
 LEVELS: dict[str, dict[str, t.Any]] = {
-    "baseline": {**ROLES, "hypervisor_level": "baseline"},
+    "baseline": {**SWITCHES, **ROLES, "hypervisor_level": "baseline"},
     "hardened": {**SWITCHES, **ROLES, "hypervisor_level": "hardened"},
     "strict": {
         **KERNEL,
