@@ -35,7 +35,7 @@ def send(host: rig.VirtualMachine, directory: pathlib.Path, names: bytes, to: st
     :param names: with a zero byte after each.
     """
     packed = subprocess.run(
-        ["tar", "--create", "--xattrs", "--null", "--files-from=-", f"--directory={directory}"],
+        ["tar", "--create", "--xattrs", f"--directory={directory}", "--null", "--files-from=-"],
         input=names,
         stdout=subprocess.PIPE,
         check=True,
