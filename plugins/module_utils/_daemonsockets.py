@@ -9,11 +9,12 @@ cuts nobody off and needs no restart; the unit's drop-in makes the next socket t
 
 from __future__ import annotations
 
+import re
 import stat
 import typing as t
 from dataclasses import dataclass
 
-from . import _daemonunits, _libvirtd, _units
+from . import _daemonunits, _libvirtd, _socketunits, _units
 from ._daemonunits import Unit, Units
 from ._host import HardeningError, Host, HostError
 from ._journal import Journal
@@ -21,6 +22,7 @@ from ._journal import Journal
 DROP_IN = "90-hypervisor-hardening.conf"
 KINDS = ("rw", "ro", "admin")
 
+_UNIT_RE = re.compile(r"[A-Za-z0-9:_@][A-Za-z0-9:_.@\\-]*\.socket")
 _DEFAULTS = {"SocketMode": "0666", "SocketGroup": "root"}  # systemd.socket(5)
 
 
@@ -38,11 +40,15 @@ class Access:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What each kind of socket is to have, for every daemon that systemd listens for."""
+    """What each kind of socket is to have, for every daemon that systemd listens for.
+
+    ``disabled``: socket units that are not to listen at all.
+    """
 
     rw: Access = Access()
     ro: Access = Access()
     admin: Access = Access()
+    disabled: t.Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -72,11 +78,12 @@ class State:
     not_activated: tuple[str, ...]
     unknown_groups: frozenset[str]
     files: t.Mapping[str, str]
+    open: tuple[_socketunits.Open, ...]
 
 
 @dataclass(frozen=True)
 class Change:
-    """One socket's file in /run, or the drop-in of its unit."""
+    """One socket's file in /run, the drop-in of its unit, or a unit that is to be disabled."""
 
     path: str
     before: str
@@ -88,10 +95,11 @@ class Change:
 
 @dataclass(frozen=True)
 class Plan:
-    """``live``: sockets to change now; ``files``: drop-ins to write or remove."""
+    """``live``: sockets to change now; ``files``: drop-ins to write or remove; ``closing``: units to disable."""
 
     live: tuple[tuple[Socket, Access], ...]
     files: tuple[_units.Change, ...]
+    closing: tuple[_socketunits.Open, ...]
     changes: tuple[Change, ...]
     diff: list[dict[str, str]]
     warnings: tuple[str, ...]
@@ -118,6 +126,7 @@ def observe(host: Host, wanted: Wanted) -> State:
         files={
             path: text for path in map(_drop_in, sockets) for text in [host.text_optional(path)] if text is not None
         },
+        open=_socketunits.observe(host, wanted.disabled),
     )
 
 
@@ -144,12 +153,13 @@ def plan(state: State, wanted: Wanted) -> Plan:
     changed_files = [
         Change(one.file.path, _content(one.before), f"{_content(one.file.text)}, in force") for one in files
     ]
+    closed = [Change(one.unit, str(one), "disabled") for one in state.open]
     return Plan(
         live=tuple(live),
         files=tuple(files),
-        changes=(*changes, *changed_files),
-        diff=[change.diff for change in files]
-        + [_live_diff(change) for change in changes if change.path[:4] == "/run"],
+        closing=state.open,
+        changes=(*changes, *changed_files, *closed),
+        diff=[change.diff for change in files] + [_live_diff(change) for change in (*changes, *closed)],
         warnings=tuple(
             f"{daemon} makes its sockets itself: unix_sock_rw_perms and its like of {daemon}.conf decide."
             for daemon in state.not_activated
@@ -165,6 +175,8 @@ def check(host: Host, plan: Plan) -> None:
 def apply(host: Host, plan: Plan, journal: Journal) -> None:
     """Write the drop-ins, journal first, and give the sockets that are there the same."""
     _units.apply(host, plan.files, journal)
+    for unit in plan.closing:
+        _socketunits.close(host, unit, journal)
     for socket, access in plan.live:
         _record(host, journal, socket, access)
         if access.group is not None and access.group != socket.group:
@@ -233,6 +245,9 @@ def _refuse(state: State, wanted: Wanted) -> None:
         mode = getattr(wanted, kind).mode
         if mode is not None and _octal(mode) is None:
             objections.append(f"mode: {mode!r} is no octal mode such as 0660. Quote it: YAML reads a number otherwise.")
+    for unit in wanted.disabled:
+        if not _UNIT_RE.fullmatch(unit):
+            objections.append(f"disabled: {unit!r} is no name of a socket unit, such as libvirtd-tcp.socket.")
     if objections:
         raise SocketError("\n".join(objections))
 

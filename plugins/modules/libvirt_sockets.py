@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: libvirt_sockets
-short_description: Say who may connect to libvirt's UNIX sockets
+short_description: Say who may connect to libvirt's sockets
 version_added: 0.1.0
 author:
   - hypervisor.hardening contributors (!UNKNOWN)
@@ -40,6 +40,14 @@ options:
   admin_group:
     description: The group of the sockets for virt-admin.
     type: str
+  disabled:
+    description:
+      - Socket units of systemd that nobody is to listen with, such as C(libvirtd-tcp.socket). They are stopped, and not
+        started at boot.
+      - A daemon that runs keeps the port that systemd has handed to it until it is restarted.
+    type: list
+    elements: str
+    default: []
 extends_documentation_fragment:
   - hypervisor.hardening.attributes
 attributes:
@@ -63,6 +71,10 @@ EXAMPLES = r"""
     ro_mode: "0660"
     ro_group: monitoring
     admin_mode: "0600"
+
+- name: Listen on no port for plain TCP
+  hypervisor.hardening.libvirt_sockets:
+    disabled: [libvirtd-tcp.socket]
 """
 
 RETURN = r"""
@@ -98,13 +110,13 @@ sockets:
       mode: "0660"
       group: libvirt
 changes:
-  description: What changes, in files of sockets and in drop-ins.
+  description: What changes, in files of sockets, in drop-ins, and in units that are disabled.
   returned: success
   type: list
   elements: dict
   contains:
     path:
-      description: The file.
+      description: The file, or the unit.
       type: str
     before:
       description: What it was.
@@ -133,9 +145,12 @@ OPTIONS = ("mode", "group", "ro_mode", "ro_group", "admin_mode", "admin_group")
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec={name: {"type": "str"} for name in OPTIONS}, supports_check_mode=True)
+    spec: dict[str, dict[str, object]] = {name: {"type": "str"} for name in OPTIONS}
+    spec["disabled"] = {"type": "list", "elements": "str", "default": []}
+    module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
     values = [module.params[name] for name in OPTIONS]
-    run(module, room, room.Wanted(*(room.Access(*values[at : at + 2]) for at in (0, 2, 4))))
+    rw, ro, admin = (room.Access(*values[at : at + 2]) for at in (0, 2, 4))
+    run(module, room, room.Wanted(rw, ro, admin, module.params["disabled"]))
 
 
 if __name__ == "__main__":

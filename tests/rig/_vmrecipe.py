@@ -32,7 +32,7 @@ UNMASKED_UNITS = (
 )
 
 #: Size of the disk, which is sparse.
-DISK = "6G"
+DISK = "8G"
 
 #: path -> content of the files that make it boot and reach its network.
 FILES: Mapping[str, str] = {

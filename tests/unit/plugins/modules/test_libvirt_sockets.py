@@ -27,10 +27,11 @@ DROP_IN = "/etc/systemd/system/libvirtd.socket.d/90-hypervisor-hardening.conf"
 
 
 class SocketHost(LibvirtHost):
-    """Whose sockets are in the file system, and whose chgrp is only noted."""
+    """Whose sockets are in the file system, and whose chgrp is only noted; ``active``: units that listen."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
+        self.active: set[str] = set()
         for unit, mode in (("libvirtd", "0666"), ("libvirtd-ro", "0666"), ("libvirtd-admin", "0600")):
             self.put(f"/lib/systemd/system/{unit}.socket", f"[Socket]\nSocketMode={mode}\n")
             self.put(f"/etc/systemd/system/sockets.target.wants/{unit}.socket")
@@ -54,7 +55,12 @@ class SocketHost(LibvirtHost):
             gid = self.gid(argv[1])
             assert gid is not None
             self._owners[argv[2]] = (0, gid)
-        return super().run(argv, stdin=stdin, timeout=timeout)
+        done = super().run(argv, stdin=stdin, timeout=timeout)
+        if argv[:2] == ["systemctl", "stop"]:
+            self.active.discard(argv[-1])
+        if argv[:2] == ["systemctl", "is-active"]:
+            return Completed(tuple(argv), 0 if argv[-1] in self.active else 3, "", "")
+        return done
 
     def mode(self, path: str) -> int:
         return os.stat(self.path(path)).st_mode & 0o7777
@@ -149,3 +155,28 @@ def test_what_no_socket_can_have(
     assert bool(done.get("failed")) == (words is not None)
     assert words is None or words in done["msg"]
     assert host.mode(RW) == 0o666
+
+
+TCP, WANTS = "libvirtd-tcp.socket", "/etc/systemd/system/sockets.target.wants/libvirtd-tcp.socket"
+
+
+def test_a_unit_is_disabled_and_can_be_enabled_again(host: SocketHost, capsys: pytest.CaptureFixture[str]) -> None:
+    host.link(WANTS, f"/usr/lib/systemd/system/{TCP}")
+    host.active.add(TCP)
+    predicted = run(capsys, disabled=[TCP], _ansible_check_mode=True)
+    assert os.path.islink(host.path(WANTS))
+    assert f"systemctl stop -- {TCP}" not in host.calls
+    assert predicted["changes"] == [{"path": TCP, "before": "listening, enabled", "after": "disabled"}]
+    assert run(capsys, disabled=[TCP])["changed"] is True
+    assert f"systemctl stop -- {TCP}" in host.calls
+    assert not os.path.islink(host.path(WANTS))
+    (entry,) = Journal(host, by="").entries()
+    assert (entry.target, entry.before, entry.after) == (f"link:{WANTS}", f"/usr/lib/systemd/system/{TCP}", None)
+    assert run(capsys, disabled=[TCP])["changed"] is False
+
+
+@pytest.mark.parametrize("unit", ["/etc/passwd", "libvirtd.service", "--now.socket"])
+def test_what_is_no_socket_unit_is_refused(host: SocketHost, capsys: pytest.CaptureFixture[str], unit: str) -> None:
+    done = run(capsys, disabled=[unit])
+    assert (done["failed"], done["changed"]) == (True, False)
+    assert f"disabled: {unit!r} is no name of a socket unit" in done["msg"]
