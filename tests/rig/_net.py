@@ -109,7 +109,10 @@ def attach(directory: pathlib.Path, slot: int, pid: int, *, for_qemu: bool = Fal
     # An address keeps its MAC: neighbours would look for the next host in the slot at the last one for half a minute.
     mac = ":".join(f"{byte:02x}" for byte in (2, 0, *ip.packed))
     kind = ["type", "macvtap" if for_qemu else "macvlan", "mode", "bridge"]
-    run(["ip", "link", "add", "link", _parent(net), "name", "host0", "address", mac, "netns", str(pid), *kind])
+    # The kernel takes no name that this machine has itself, whatever namespace the link is for (rtnl_newlink).
+    name = f"{_parent(net)}{slot}"
+    run(["ip", "link", "add", "link", _parent(net), "name", name, "address", mac, "netns", str(pid), *kind])
+    run([*inside, "link", "set", name, "name", "host0"])
     if not for_qemu:
         run([*inside, "address", "add", f"{ip}/24", "dev", "host0"])
     run([*inside, "link", "set", "lo", "up"])

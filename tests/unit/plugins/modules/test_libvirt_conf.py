@@ -13,6 +13,7 @@ import pytest
 import yaml
 from ansible.module_utils.testing import patch_module_args
 
+from ansible_collections.hypervisor.hardening.plugins.doc_fragments import conf_file
 from ansible_collections.hypervisor.hardening.plugins.module_utils import _runner
 from ansible_collections.hypervisor.hardening.plugins.modules import libvirt_conf
 from ansible_collections.hypervisor.hardening.tests.unit.plugins.libvirthost import LibvirtHost
@@ -67,7 +68,8 @@ def test_options_that_do_not_fit(
 
 
 def test_the_documented_options(host: LibvirtHost, capsys: pytest.CaptureFixture[str]) -> None:
-    options = yaml.safe_load(libvirt_conf.DOCUMENTATION)["options"]
+    texts = (libvirt_conf.DOCUMENTATION, conf_file.ModuleDocFragment.DOCUMENTATION)
+    options = {name: option for text in texts for name, option in yaml.safe_load(text)["options"].items()}
     arguments = run(capsys, daemon="qemu")["invocation"]["module_args"]
     assert {**arguments, "daemon": None} == {name: option.get("default") for name, option in options.items()}
     assert options["daemon"]["choices"] == [*libvirt_conf.room.ROLES, *libvirt_conf.DAEMONS]
