@@ -92,8 +92,8 @@ def running(host: rig.VirtualMachine) -> set[str]:
     # libvirt's sockets are systemd's until a connection has started the daemon.
     guests.virsh(host, "uri", timeout=host.patience)
     found = host.run(["sh", "-c", RUNNING + VALUES], timeout=host.patience).stdout
-    # Numbers of systemd's automount, and how a directory came by its mode, which stat has shown.
-    return set(re.sub(r",(fd|pipe_ino|mode)=\d+", "", found).splitlines())
+    # Numbers and sizes that each boot has its own of, and how a directory came by its mode, which stat has shown.
+    return set(re.sub(r",(fd|pipe_ino|mode|size)=\d+k?", "", found).splitlines())
 
 
 def not_ours(host: rig.VirtualMachine) -> set[str]:
