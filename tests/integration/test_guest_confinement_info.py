@@ -433,7 +433,10 @@ def test_guests_that_come_and_go(host: rig.Host) -> None:
     host.run(["cp", "/bin/sleep", "/run/qemu-system-x86_64"])
     churn = "while :; do for i in 1 2 3 4 5 6 7 8; do /run/qemu-system-x86_64 0.0$i & done; wait; done"
     with process(host, "bash", "-c", churn):
-        seen = [look(host) for _round in range(ENOUGH // 10)]
+        seen: list[list[dict[str, t.Any]]] = []
+        # A busy machine takes longer to meet one.
+        while len(seen) < ENOUGH // 10 or (len(seen) < ENOUGH and all(len(found) == 1 for found in seen)):
+            seen.append(look(host))
     assert all("stays" in [entry["name"] for entry in found] for found in seen)
     assert any(len(found) > 1 for found in seen), "none of the short-lived ones was met"
 
