@@ -114,8 +114,10 @@ def start(host: rig.VirtualMachine) -> int:
 
 
 def unexpected(one: set[str], other: set[str]) -> set[str]:
-    """What differs but for what waits for a boot: a daemon that runs takes no port from systemd, and guests that run keep
-    what ignored accesses give them."""
+    """What differs but for what waits for a boot.
+
+    A daemon that runs takes no port from systemd, and while guests run what ignored accesses give them stays.
+    """
     waiting = re.compile(r".*:16509|kvm/parameters/ignore_msrs .")
     return {line for line in one ^ other if not waiting.fullmatch(line)}
 
