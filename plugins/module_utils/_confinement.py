@@ -189,7 +189,13 @@ def _guest(host: Host, qemu: _Qemu, view: _qemuproc.View, judge: _guestdevices.J
 def _alive(host: Host, process: _proc.Process | None) -> bool:
     """Whether this very process still runs, and its pid is not another's by now."""
     now = None if process is None else _proc.process(host, process.pid)
-    return now is not None and process is not None and now.alive and now.ticks == process.ticks
+    if now is None or process is None or not now.alive or now.ticks != process.ticks:
+        return False
+    try:
+        _qemuproc.binary(host, now.pid)
+    except _ENDED:  # its memory is gone, and it is a zombie in a moment (kernel/exit.c, do_exit)
+        return False
+    return True
 
 
 def _definition(host: Host, guest: _qemuproc.Guest) -> _Element | None:

@@ -22,7 +22,7 @@ LIST_FILES = (
     r"find /etc /var/lib -xdev -type f -not -path /etc/hosts -exec sha256sum {} +; "
     r"find /etc /var/lib -xdev -printf '%p %m %U %G\n'"
 )
-ROLE = {"hypervisor_kernel_enabled": "true", "hypervisor_verify_enabled": "false"}
+ROLE = {"hypervisor_verify_enabled": "false"}
 # What a level sets without a switch is a parameter of the machine's kvm. A string, as a survey has it.
 OWN = {
     "hypervisor_kernel_sysctls": f'{{"{MARTIANS}": 1}}',
@@ -104,7 +104,7 @@ def test_a_refusal_leaves_the_host_as_it_was(host: rig.Host) -> None:
     assert FILE not in files(host)
 
 
-def test_the_whole_runs_the_role_where_it_is_asked_for(host: rig.Host) -> None:
+def test_the_whole_runs_the_role_unless_it_is_switched_off(host: rig.Host) -> None:
     pid = guests.start(host, guests.Guest("bystander"))
     before = files(host)
     checked = playbooks.play("harden", host.inventory, "--check", "--tags", "kernel", variables={**ROLE, **OWN})
@@ -116,6 +116,7 @@ def test_the_whole_runs_the_role_where_it_is_asked_for(host: rig.Host) -> None:
     assert sysctl(host, MARTIANS) == "1"
     again = playbooks.play("harden", host.inventory, "--tags", "kernel", variables={**ROLE, **OWN})
     assert (again.rc, again.changed) == (0, []), again.text
-    off = playbooks.play("harden", host.inventory, "--tags", "kernel", variables=OWN)
+    switched_off = {**ROLE, **OWN, "hypervisor_kernel_enabled": "false"}
+    off = playbooks.play("harden", host.inventory, "--tags", "kernel", variables=switched_off)
     assert (off.rc, off.results("kernel_settings")) == (0, [])
     assert guests.pid(host, "bystander") == pid

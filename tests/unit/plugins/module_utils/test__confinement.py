@@ -278,9 +278,13 @@ def test_what_may_not_be_looked_at_fails(tmp_path: Path) -> None:
 
 
 class Ending(QemuHost):
-    """A process whose ``last`` file is read as it ends; with ``heir`` its pid is another's from then on."""
+    """A process whose ``last`` file is read as it ends; with ``heir`` its pid is another's from then on.
+
+    ``gone``: what is not there any more.
+    """
 
     last = ""
+    gone = "stat"
     error = errno.ENOENT
     heir = False
 
@@ -289,7 +293,7 @@ class Ending(QemuHost):
             if self.heir:
                 self.put("/proc/7/stat", "7 (heir) S 1 " + " ".join(["0"] * 17) + " 99999 0\n")
                 return
-            os.unlink(self.path("/proc/7/stat"))
+            os.unlink(self.path(f"/proc/7/{self.gone}"))
             if self.error:
                 raise OSError(self.error, os.strerror(self.error), path)
 
@@ -313,6 +317,14 @@ def test_a_guest_that_ends_meanwhile_is_left_out(tmp_path: Path, last: str, erro
     host.guest("web", 7)
     host.guest("api", 8, number=2)
     host.last, host.error = last, error
+    assert [guest["name"] for guest in guests(host)] == ["api"]
+
+
+def test_a_guest_whose_memory_is_gone_has_ended_though_it_is_no_zombie_yet(tmp_path: Path) -> None:
+    host = Ending(tmp_path)
+    host.guest("web", 7)
+    host.guest("api", 8, number=2)
+    host.last, host.gone, host.error = "cgroup", "exe", errno.ENOENT
     assert [guest["name"] for guest in guests(host)] == ["api"]
 
 
