@@ -48,7 +48,7 @@ class Boolean(_Policy):
     name = "selinux_boolean"
 
     def is_made(self, entry: Entry, then: t.Any) -> bool:
-        after = [entry.after, _word(entry.after)] if isinstance(entry.after, bool) else entry.after
+        after = [entry.after, _selinux.word(entry.after)] if isinstance(entry.after, bool) else entry.after
         return then is not None and self.is_same(after, then)
 
     def is_same(self, one: t.Any, other: t.Any) -> bool:
@@ -64,9 +64,9 @@ class Boolean(_Policy):
     def _commands(self, change: Change) -> t.Iterator[tuple[str, ...]]:
         running, configured = change.wanted
         name = _named(change.target)
-        yield "setsebool", "-P", f"{name}={configured or _word(running)}"
-        if configured and configured != _word(running):
-            yield "setsebool", f"{name}={_word(running)}"
+        yield "setsebool", "-P", f"{name}={configured or _selinux.word(running)}"
+        if configured and configured != _selinux.word(running):
+            yield "setsebool", f"{name}={_selinux.word(running)}"
 
 
 class Permissive(_Policy):
@@ -113,7 +113,3 @@ class Label(_Policy):
 
 def _named(target: str) -> str:
     return target.split(":", 2)[2]
-
-
-def _word(value: bool) -> str:
-    return "on" if value else "off"

@@ -50,6 +50,11 @@ def booleans(host: Host, policy: str) -> list[dict[str, t.Any]]:
     ]
 
 
+def word(value: bool) -> str:
+    """A value of a boolean as setsebool(8) and getsebool(8) have it."""
+    return "on" if value else "off"
+
+
 def file_type(host: Host, path: str) -> str:
     """The type in a file's label, "" for a file without one.
 

@@ -195,15 +195,11 @@ def _switched(state: State, wanted: Wanted) -> t.Iterator[Step]:
         if to is None and wanted.minimal:
             to = name in state.needed
         # A value that was never made persistent is that of the policy, and may differ from the running one.
-        if to is None or (entry["running"] == to and entry["configured"] in ("", _word(to))):
+        if to is None or (entry["running"] == to and entry["configured"] in ("", _selinux.word(to))):
             continue
         before = [entry["running"], entry["configured"]]
-        what = f"{name} is not {_word(to)}"
-        yield Step(what, f"selinux:boolean:{name}", before, to, ("setsebool", "-P", f"{name}={_word(to)}"))
-
-
-def _word(value: bool) -> str:
-    return "on" if value else "off"
+        what = f"{name} is not {_selinux.word(to)}"
+        yield Step(what, f"selinux:boolean:{name}", before, to, ("setsebool", "-P", f"{name}={_selinux.word(to)}"))
 
 
 def _enforced(state: State) -> t.Iterator[Step]:
